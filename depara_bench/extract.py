@@ -1,0 +1,238 @@
+"""(model, batch of inputs) -> features and attribution maps. Pure torch: no files, no Ray.
+
+One forward and one backward pass give everything. The gradient belongs to each image alone: the
+scalars of a batch are summed, and in eval mode no image influences another's. It is taken anew
+for every batch with `torch.autograd.grad`, so nothing accumulates anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from depara_bench.attribution import METHODS
+from depara_bench.config import nearest
+from depara_bench.errors import InputError, RunError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import torch
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """features (N, F) float32; attributions: by method, each (N, D) float32, D = height * width."""
+
+    features: np.ndarray
+    attributions: Mapping[str, np.ndarray]
+
+
+class _Reached(Exception):
+    """Raised by the hook at the embedding, so that nothing after it is computed."""
+
+
+def find_embedding(model: nn.Module, embedding: str | None, name: str) -> nn.Module:
+    """The module called `embedding`; the model itself when None.
+
+    Raises InputError with the nearest names when there is none.
+    """
+    if embedding is None:
+        return model
+    modules: dict[str, nn.Module] = dict(model.named_modules())
+    modules.pop("", None)
+    if embedding not in modules:
+        raise InputError(
+            f"model '{name}': no module is called '{embedding}'; nearest:"
+            f" {nearest(embedding, list(modules))}; correct 'embedding' in the manifest"
+        )
+    return modules[embedding]
+
+
+def embed(model: nn.Module, node: nn.Module, inputs: Tensor, name: str) -> Tensor:
+    """Output of `node` for `inputs` (B, C, H, W), flattened: (B, F), still in the graph.
+
+    The first call of the node in the forward pass counts. The forward pass ends there: what
+    follows is not computed, and no later in-place operation can change the embedding.
+    Raises InputError when the node is never reached or does not give one row per image.
+    """
+    import torch
+
+    caught: list[Any] = []
+
+    def catch(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        caught.append(output)
+        raise _Reached
+
+    handle = node.register_forward_hook(catch)
+    try:
+        # A copy, so that a model whose first operation is in place does not meet a leaf.
+        model(inputs.clone())
+    except _Reached:
+        pass
+    finally:
+        handle.remove()
+    if not caught:
+        raise InputError(f"model '{name}': its forward pass never reaches the embedding module")
+    output: Any = caught[0]
+    if not isinstance(output, torch.Tensor):
+        raise InputError(
+            f"model '{name}': the embedding module gives {type(output).__name__}, not a tensor;"
+            f" name another module as 'embedding'"
+        )
+    if output.ndim == 0 or output.shape[0] != inputs.shape[0] or not output.is_floating_point():
+        raise InputError(
+            f"model '{name}': the embedding has shape {tuple(output.shape)} and type {output.dtype}"
+            f" for {inputs.shape[0]} images; name a module that gives one row of floats per image"
+        )
+    flat: Tensor = output.reshape(len(output), -1)
+    return flat
+
+
+def scalar_of(embedding: Tensor, scalar: str) -> Tensor:
+    """One scalar per image from an embedding (B, F): its sum, or its L2 norm (DEPARA eq. 3).
+
+    The norm's gradient at an all-zero embedding is taken as 0, as torch defines it.
+    """
+    import torch
+
+    if scalar == "l2norm":
+        return torch.linalg.vector_norm(embedding, dim=1)
+    return embedding.sum(dim=1)
+
+
+def reduce_channels(maps: Tensor, channels: str) -> Tensor:
+    """Maps (B, C, H, W) -> (B, H * W): mean over the channels, of signed or absolute values."""
+    if channels == "abs-mean":
+        maps = maps.abs()
+    return maps.mean(dim=1).flatten(start_dim=1)
+
+
+def extract_batch(
+    model: nn.Module,
+    node: nn.Module,
+    inputs: Tensor,
+    *,
+    methods: Sequence[str],
+    scalar: str,
+    channels: str,
+    name: str,
+) -> Extracted:
+    """Features and attributions of one batch of inputs (B, 3, H, W) float32, on its device.
+
+    Raises InputError when the embedding does not depend on the input in a differentiable way.
+    """
+    import torch
+
+    with torch.enable_grad():
+        leaf = inputs.detach().requires_grad_(True)
+        embedding = embed(model, node, leaf, name)
+        if not embedding.requires_grad:
+            raise InputError(
+                f"model '{name}': the embedding cannot be differentiated with respect to the image"
+            )
+        (gradient,) = torch.autograd.grad(
+            scalar_of(embedding, scalar).sum(), leaf, allow_unused=True
+        )
+    if gradient is None:
+        raise InputError(f"model '{name}': the embedding does not depend on the image")
+    leaf = leaf.detach()
+    attributions = {
+        method: reduce_channels(METHODS[method](leaf, gradient), channels) for method in methods
+    }
+    return Extracted(
+        features=_numpy(embedding.detach()),
+        attributions={method: _numpy(maps) for method, maps in attributions.items()},
+    )
+
+
+def extract(
+    model: nn.Module,
+    node: nn.Module,
+    inputs: Tensor,
+    *,
+    methods: Sequence[str],
+    scalar: str,
+    channels: str,
+    batch_size: int,
+    device: str,
+    name: str,
+) -> Extracted:
+    """Features and attributions of `inputs` (N, 3, H, W), `batch_size` images at a time.
+
+    When the device's memory does not hold a batch, it is halved and tried again.
+    Raises InputError (see `embed`) and, when one image alone does not fit, RunError.
+    """
+    import torch
+
+    parts: list[Extracted] = []
+    start = 0
+    while start < len(inputs):
+        batch = inputs[start : start + batch_size].to(device)
+        try:
+            part = extract_batch(
+                model, node, batch, methods=methods, scalar=scalar, channels=channels, name=name
+            )
+        except torch.OutOfMemoryError as error:
+            if batch_size == 1:
+                raise RunError(f"model '{name}': one image does not fit in memory") from error
+            batch_size = max(1, min(batch_size, len(batch)) // 2)
+            torch.cuda.empty_cache()
+            continue
+        parts.append(part)
+        start += len(batch)
+    return Extracted(
+        features=np.concatenate([part.features for part in parts]),
+        attributions={
+            method: np.concatenate([part.attributions[method] for part in parts])
+            for method in methods
+        },
+    )
+
+
+def check_finite(extracted: Extracted, images: Sequence[str], name: str) -> None:
+    """Raise RunError naming model, image and what is not finite, if anything is not."""
+    for what, rows in {"features": extracted.features, **extracted.attributions}.items():
+        bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+        if len(bad):
+            raise RunError(
+                f"model '{name}': {what} of image '{images[bad[0]]}' hold NaN or inf"
+                f" ({len(bad)} of {len(images)} images in this block)"
+            )
+
+
+@contextmanager
+def exact_arithmetic(threads: int) -> Iterator[None]:
+    """Full float32 on every device, the same kernels in every run, `threads` CPU threads."""
+    import torch
+
+    before = (
+        torch.get_num_threads(),
+        torch.backends.cudnn.deterministic,
+        torch.backends.cudnn.benchmark,
+        torch.backends.cudnn.allow_tf32,
+        torch.backends.cuda.matmul.allow_tf32,
+    )
+    torch.set_num_threads(threads)
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        torch.backends.cudnn.deterministic = before[1]
+        torch.backends.cudnn.benchmark = before[2]
+        torch.backends.cudnn.allow_tf32 = before[3]
+        torch.backends.cuda.matmul.allow_tf32 = before[4]
+
+
+def _numpy(rows: torch.Tensor) -> np.ndarray:
+    """A copy on the host: on a CPU, `.numpy()` alone would share memory with the model."""
+    return rows.to("cpu", copy=True).float().numpy()

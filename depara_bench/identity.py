@@ -1,0 +1,45 @@
+"""What a model is, as far as its numbers go: the part of a shard's fingerprint that names it."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from depara_bench.loaders.weights import file_sha256, resolve
+from depara_bench.zoo import AnySpec, PythonSpec, TorchvisionSpec
+
+
+def model_identity(spec: AnySpec, base: Path) -> dict[str, Any]:
+    """JSON values that change whenever the model's outputs could: weights by hash, architecture,
+    input, embedding. Its name, roles and where its file lies do not count.
+
+    A random initialisation is told by its seed and the versions that draw it; a factory by its
+    source file. Raises InputError when the weights are missing.
+    """
+    identity = spec.model_dump(mode="json", exclude={"name", "roles", "weights", "sha256"})
+    if spec.weights is not None:
+        path = resolve(spec.weights, base, spec.name)
+        identity["sha256"] = spec.sha256 or file_sha256(path)
+    if isinstance(spec, TorchvisionSpec) and spec.seed is not None:
+        identity["versions"] = [metadata.version("torch"), metadata.version("torchvision")]
+    if isinstance(spec, PythonSpec):
+        identity["source"] = _source_sha256(spec.factory.partition(":")[0], base)
+    return identity
+
+
+def _source_sha256(module: str, base: Path) -> str:
+    """SHA-256 of a module's source file, beside the manifest or installed; "" if it has none."""
+    beside = base.joinpath(*module.split(".")).with_suffix(".py")
+    if beside.is_file():
+        return file_sha256(beside)
+    try:
+        found = find_spec(module)
+    except (ImportError, ValueError):
+        return ""
+    origin = found.origin if found is not None else None
+    if origin is None or not Path(origin).is_file():
+        return ""
+    return hashlib.sha256(Path(origin).read_bytes()).hexdigest()

@@ -1,0 +1,42 @@
+"""From a model's entry in the manifest to a torch module, one file per kind of model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from depara_bench.zoo import AnySpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def load(spec: AnySpec, base: Path, *, allow_code: bool = False) -> nn.Module:
+    """The model of `spec` with its weights, in eval mode, parameters frozen, on the CPU.
+
+    `base` is the manifest's folder, against which relative weight paths are read.
+    Raises InputError (file, what, how to mend) when weights are missing, have another hash than
+    the manifest says, do not fit the architecture, or would have to run code that is not allowed.
+    """
+    module: nn.Module = _loader(spec.loader)(spec, base, allow_code)
+    return module.eval().requires_grad_(False)
+
+
+def _loader(kind: str) -> Callable[[Any, Path, bool], nn.Module]:
+    # Imported when used: each brings its own heavy libraries.
+    if kind == "rooms":
+        from depara_bench.loaders import rooms
+
+        return rooms.load
+    if kind == "torchvision":
+        from depara_bench.loaders import torchvision
+
+        return torchvision.load
+    if kind == "exported":
+        from depara_bench.loaders import exported
+
+        return exported.load
+    from depara_bench.loaders import python
+
+    return python.load

@@ -1,0 +1,103 @@
+"""Weight files: found, hashed, and read without running anything that is in them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from depara_bench.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+def resolve(weights: str, base: Path, name: str) -> Path:
+    """Path of a model's weight file. Raises InputError where there is none."""
+    path = (base / Path(weights).expanduser()).resolve()
+    if not path.is_file():
+        raise InputError(f"model '{name}': weights {path} do not exist; put the file there")
+    return path
+
+
+def read_bytes(path: Path, sha256: str | None, name: str) -> bytes:
+    """The file's bytes, after its SHA-256 has been compared with the manifest's."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"model '{name}': weights {path} cannot be read ({error.strerror})"
+        ) from error
+    found = hashlib.sha256(content).hexdigest()
+    if sha256 is not None and found != sha256:
+        raise InputError(
+            f"model '{name}': {path} has SHA-256 {found[:12]}..., the manifest says"
+            f" {sha256[:12]}...; fetch the file again or correct 'sha256'"
+        )
+    return content
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with path.open("rb") as stream:
+        return (
+            hashlib.file_digest(stream, "sha256").hexdigest()
+            if hasattr(hashlib, "file_digest")
+            else hashlib.sha256(stream.read()).hexdigest()
+        )
+
+
+def state_dict(content: bytes, path: Path, name: str) -> Mapping[str, torch.Tensor]:
+    """Tensors by name, from safetensors or from a torch checkpoint of plain tensors.
+
+    A checkpoint that wraps its tensors under "state_dict" or "model" is unwrapped.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load as load_safetensors
+
+    loaded: Any
+    if path.suffix == ".safetensors":
+        try:
+            loaded = load_safetensors(content)
+        except SafetensorError as error:
+            raise InputError(
+                f"model '{name}': {path} is not a safetensors file ({error}); fetch it again"
+            ) from error
+    else:
+        try:
+            loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        except Exception as error:  # a hostile pickle can make the unpickler raise anything
+            raise InputError(
+                f"model '{name}': {path} is not a checkpoint of plain tensors, and nothing else is"
+                f" loaded from it; save model.state_dict() as safetensors"
+            ) from error
+    for wrapper in ("state_dict", "model"):
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
+            loaded = loaded[wrapper]
+    if not isinstance(loaded, Mapping) or not all(
+        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in loaded.items()
+    ):
+        raise InputError(f"model '{name}': {path} holds no state dict (names and tensors)")
+    return loaded
+
+
+def fill(model: nn.Module, state: Mapping[str, torch.Tensor], path: Path, name: str) -> None:
+    """Load `state` into `model`, every key and shape as it must be. Raises InputError."""
+    expected = model.state_dict()
+    missing = [key for key in expected if key not in state]
+    extra = sorted(key for key in state if key not in expected)  # safetensors keeps no order
+    shapes = [k for k in expected if k in state and state[k].shape != expected[k].shape]
+    problems = [
+        f"{what} {', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''} ({len(keys)} in all)"
+        for what, keys in (("lacks", missing), ("adds", extra), ("has another shape for", shapes))
+        if keys
+    ]
+    if problems:
+        raise InputError(
+            f"model '{name}': {path} does not fit the architecture: it {'; it '.join(problems)}"
+        )
+    model.load_state_dict(dict(state), strict=True)

@@ -1,0 +1,255 @@
+"""The probe: an ordered list of images, each with an id, all with one content hash.
+
+Encoded images stay encoded: they are carried to the workers as one array of bytes, once per
+machine, and decoded there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from depara_bench.config import Strict
+from depara_bench.errors import InputError
+
+MINIMUM = 3
+"""Fewest probe images: with two there is one edge, and no rank correlation."""
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+
+
+class RoomsProbe(Strict):
+    """Scenes of the embedded Taskonomy: scene 0, 1, ... of `seed`."""
+
+    kind: Literal["rooms"]
+    count: int = Field(ge=MINIMUM, le=1_000_000)
+    seed: int = Field(ge=0, lt=2**31)
+    size: int = Field(default=64, ge=8, le=4096)
+    style: str = "plain"
+
+
+class _Files(Strict):
+    """count: the first so many, in order; None: all.
+
+    on_error: an image that cannot be decoded stops the run ("fail"), or is left out for all models
+    alike and named in the report ("skip").
+    """
+
+    path: str
+    count: int | None = Field(default=None, ge=MINIMUM)
+    on_error: Literal["fail", "skip"] = "fail"
+
+
+class FolderProbe(_Files):
+    """All images below a folder, in the order of their paths."""
+
+    kind: Literal["folder"]
+
+
+class ListProbe(_Files):
+    """A text file with one image path a line, relative to `root` or else to the list's folder."""
+
+    kind: Literal["list"]
+    root: str | None = None
+
+
+class ParquetProbe(_Files):
+    """A Parquet file with encoded images (JPEG, PNG, ...) in a binary column.
+
+    id_column: names of the images; None: row numbers.
+    """
+
+    kind: Literal["parquet"]
+    column: str = "image"
+    id_column: str | None = None
+
+
+ProbeSpec = Annotated[
+    RoomsProbe | FolderProbe | ListProbe | ParquetProbe, Field(discriminator="kind")
+]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Probe images, in order.
+
+    ids: N names. data: uint8 bytes of all images, one after the other; image i is
+    data[offsets[i]:offsets[i + 1]]. raw: (height, width) where the bytes are pixels already, None
+    where they are an encoded file. skipped: (image, reason) of those left out.
+    """
+
+    ids: tuple[str, ...]
+    data: np.ndarray
+    offsets: np.ndarray
+    raw: tuple[int, int] | None
+    sha256: str
+    skipped: tuple[tuple[str, str], ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def image(self, index: int) -> np.ndarray:
+        """Image `index` as (H, W, 3) uint8 RGB."""
+        content = self.data[self.offsets[index] : self.offsets[index + 1]]
+        if self.raw is not None:
+            return content.reshape(*self.raw, 3)
+        return decode(content.tobytes())
+
+    def blocks(self, size: int) -> list[range]:
+        """Positions of the images, cut into blocks of `size`, the last one shorter."""
+        return [range(i, min(i + size, len(self))) for i in range(0, len(self), size)]
+
+
+def decode(content: bytes) -> np.ndarray:
+    """An encoded image as (H, W, 3) uint8 RGB. Raises ValueError when it is not one.
+
+    Whatever the file's mode (grey, palette, alpha), it is converted to RGB; orientation tags are
+    not applied, as in torchvision's folders.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            return np.asarray(image.convert("RGB"), dtype=np.uint8)
+    except Exception as error:  # decoders of damaged files raise anything, down to struct.error
+        raise ValueError(f"{type(error).__name__}: {error}".splitlines()[0]) from error
+
+
+def load_probe(spec: ProbeSpec, base: Path) -> Probe:
+    """The probe images of `spec`; relative paths are read against `base`.
+
+    Raises InputError naming the image or file: nothing found, fewer than 3 images, an image that
+    cannot be decoded (unless `on_error: skip`).
+    """
+    if isinstance(spec, RoomsProbe):
+        return _rooms(spec)
+    if isinstance(spec, FolderProbe):
+        ids, contents = _folder(base / spec.path)
+    elif isinstance(spec, ListProbe):
+        ids, contents = _list(base / spec.path, base / spec.root if spec.root else None)
+    else:
+        ids, contents = _parquet(base / spec.path, spec.column, spec.id_column)
+    if spec.count is not None and spec.count > len(ids):
+        raise InputError(
+            f"probe: {base / spec.path} holds {len(ids)} images, 'count' asks for {spec.count}"
+        )
+    return _encoded(ids[: spec.count], contents[: spec.count], spec, base / spec.path)
+
+
+def _rooms(spec: RoomsProbe) -> Probe:
+    from depara_bench.rooms.scenes import render
+
+    images = render(spec.seed, range(spec.count), size=spec.size, style=spec.style)
+    ids = tuple(f"{spec.style}-{spec.seed}-{i:06d}" for i in range(spec.count))
+    step = spec.size * spec.size * 3
+    return Probe(
+        ids=ids,
+        data=np.ascontiguousarray(images).reshape(-1),
+        offsets=np.arange(spec.count + 1, dtype=np.int64) * step,
+        raw=(spec.size, spec.size),
+        sha256=_hash(ids, [image.tobytes() for image in images]),
+    )
+
+
+Source = Path | bytes
+
+
+def _folder(path: Path) -> tuple[list[str], list[Source]]:
+    if not path.is_dir():
+        raise InputError(f"probe: folder {path} does not exist; check 'probe.path'")
+    files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    return [file.relative_to(path).as_posix() for file in files], list(files)
+
+
+def _list(path: Path, root: Path | None) -> tuple[list[str], list[Source]]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"probe: list {path} cannot be read; check 'probe.path'") from error
+    names = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    return names, [(root or path.parent) / name for name in names]
+
+
+def _parquet(path: Path, column: str, id_column: str | None) -> tuple[list[str], list[Source]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    wanted = [column] if id_column is None else [column, id_column]
+    try:
+        schema = pq.read_schema(path)
+        for name in wanted:
+            if name not in schema.names:
+                raise InputError(
+                    f"probe: {path} has no column '{name}'; it has {', '.join(schema.names)}"
+                )
+        table = pq.read_table(path, columns=wanted)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"probe: {path} is not a readable Parquet file") from error
+    cells = table.column(column)
+    if pa.types.is_struct(cells.type) and "bytes" in [field.name for field in cells.type]:
+        cells = pa.chunked_array([chunk.field("bytes") for chunk in cells.chunks])
+    if not (pa.types.is_binary(cells.type) or pa.types.is_large_binary(cells.type)):
+        raise InputError(f"probe: {path}: column '{column}' holds {cells.type}, not encoded images")
+    ids = (
+        [str(value) for value in table.column(id_column).to_pylist()]
+        if id_column is not None
+        else [f"{row:06d}" for row in range(len(table))]
+    )
+    return ids, [cell or b"" for cell in cells.to_pylist()]
+
+
+def _encoded(ids: Sequence[str], sources: Sequence[Source], spec: _Files, path: Path) -> Probe:
+    """Read and try every image once, here, so that a bad one is known before anything starts."""
+    with ThreadPoolExecutor() as pool:
+        loaded = list(pool.map(_read, sources))
+    skipped = [(i, why) for i, (_, why) in zip(ids, loaded, strict=True) if why is not None]
+    if skipped and spec.on_error == "fail":
+        name, why = skipped[0]
+        raise InputError(
+            f"probe: image {name} of {path} cannot be decoded ({why}); replace it, or set"
+            f" 'probe.on_error: skip' to leave it out for all models"
+        )
+    kept = [(i, content) for i, (content, why) in zip(ids, loaded, strict=True) if why is None]
+    if len(kept) < MINIMUM:
+        raise InputError(
+            f"probe: {path} gives {len(kept)} images; at least {MINIMUM} are needed to compare"
+        )
+    contents = [content for _, content in kept]
+    names = tuple(name for name, _ in kept)
+    lengths = np.array([0, *map(len, contents)], dtype=np.int64)
+    return Probe(
+        ids=names,
+        data=np.frombuffer(b"".join(contents), dtype=np.uint8),
+        offsets=np.cumsum(lengths),
+        raw=None,
+        sha256=_hash(names, contents),
+        skipped=tuple(skipped),
+    )
+
+
+def _read(source: Source) -> tuple[bytes, str | None]:
+    try:
+        content = source.read_bytes() if isinstance(source, Path) else source
+        decode(content)
+    except OSError as error:
+        return b"", error.strerror or "cannot be read"
+    except ValueError as error:
+        return b"", str(error)
+    return content, None
+
+
+def _hash(ids: Sequence[str], contents: Sequence[bytes]) -> str:
+    """SHA-256 over ids and contents in order: another order or another id is another probe."""
+    total = hashlib.sha256()
+    for name, content in zip(ids, contents, strict=True):
+        total.update(hashlib.sha256(name.encode()).digest())
+        total.update(hashlib.sha256(content).digest())
+    return total.hexdigest()

@@ -1,0 +1,147 @@
+"""A whole run: plan, extract, reduce, report, in one folder that only one process works in."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from depara_bench import pipeline
+from depara_bench import record as records
+from depara_bench.engine import Engine
+from depara_bench.errors import InputError
+from depara_bench.job import JobFile
+from depara_bench.record import Record
+from depara_bench.report import write_report
+from depara_bench.storage import Folder, storage_errors
+from depara_bench.terminal import Terminal
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+LOCK = ".lock"
+
+
+def run(
+    jobfile: JobFile,
+    folder: Folder,
+    engine: Engine,
+    terminal: Terminal,
+    *,
+    fresh: bool = False,
+    allow_code: bool = False,
+) -> Record:
+    """Run a job to its report and return the record (run.json).
+
+    What is already there and fits the job is kept; an interrupted run continues. Models that fail
+    are in record["failures"]. Raises InputError before anything is started, RunError when nothing
+    can be compared.
+    """
+    with locked(folder):
+        record = _extract(jobfile, folder, engine, terminal, fresh, allow_code)
+        reduce_run(folder, record, engine, terminal)
+        report_run(folder, record, terminal)
+    return record
+
+
+def extract(
+    jobfile: JobFile,
+    folder: Folder,
+    engine: Engine,
+    terminal: Terminal,
+    *,
+    fresh: bool = False,
+    allow_code: bool = False,
+) -> Record:
+    """Compute the shards of a job and return the record, as `run` does before it compares."""
+    with locked(folder):
+        return _extract(jobfile, folder, engine, terminal, fresh, allow_code)
+
+
+def _extract(
+    jobfile: JobFile,
+    folder: Folder,
+    engine: Engine,
+    terminal: Terminal,
+    fresh: bool,
+    allow_code: bool,
+) -> Record:
+    plan = pipeline.make_plan(jobfile, folder, terminal, fresh=fresh, allow_code=allow_code)
+    if fresh:
+        pipeline.clear(folder)
+    try:
+        record = pipeline.run_extraction(plan, engine, terminal)
+    except KeyboardInterrupt:
+        started = records.read_record(folder)
+        if started is not None:
+            records.write_record(folder, started | {"status": "interrupted"})
+        raise
+    records.write_record(folder, record)
+    return record
+
+
+def reduce_run(folder: Folder, record: Record, engine: Engine, terminal: Terminal) -> None:
+    """Affinity and rankings of the shards in a run folder; the run is then done."""
+    with pipeline.stage(record, "reduce", terminal):
+        pipeline.reduce_stage(folder, record, engine, terminal)
+    record["status"] = "partial" if record["failures"] else "done"
+    record["finished"] = records.now()
+    records.write_record(folder, record)
+
+
+def report_run(folder: Folder, record: Record, terminal: Terminal) -> None:
+    """The report of a run folder, from the tables in it. In an object store it is made in a
+    temporary folder and copied.
+    """
+    with pipeline.stage(record, "report", terminal):
+        if folder.local is not None:
+            write_report(folder.local)
+        else:
+            with tempfile.TemporaryDirectory() as name:
+                copy = Folder(name)
+                for path in pipeline.TABLES:
+                    content = folder.read(path)
+                    if content is not None:
+                        copy.write(path, content)
+                write_report(Path(name))
+                for path in copy.files():
+                    if path not in pipeline.TABLES:
+                        folder.write(path, copy.read(path) or b"")
+    records.write_record(folder, record)
+
+
+@contextmanager
+def locked(folder: Folder) -> Iterator[None]:
+    """Hold a local run folder alone; it is made if it is not there, and gone again if the job
+    turns out to be a mistake. The lock goes with the process, however that ends.
+
+    Raises InputError when another process holds it. Object stores have no locks: there, two runs
+    of one job write the same bytes.
+    """
+    place = folder.local
+    if place is None or fcntl is None:
+        yield
+        return
+    made = not place.exists()
+    with storage_errors(folder.uri):
+        place.mkdir(parents=True, exist_ok=True)
+        stream = (place / LOCK).open("a")
+    try:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise InputError(
+                f"{folder.uri}: another depara-bench works in it; wait for it, or choose"
+                f" another --out"
+            ) from error
+        yield
+    except InputError:
+        if made and [file.name for file in place.iterdir()] == [LOCK]:
+            (place / LOCK).unlink()
+            place.rmdir()
+        raise
+    finally:
+        stream.close()

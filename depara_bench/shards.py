@@ -1,0 +1,206 @@
+"""Shards: one Parquet file per (model, image block), the only large data of a run.
+
+Columns (contract C2): `index` int32, `image` string, `feature` and one column per attribution
+method, fixed-size lists of float32; no nulls, no compression, no dictionary. The footer carries
+the fingerprint of what the shard was computed from and a checksum of the values, so that a shard
+can be trusted or thrown away without asking anything else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from depara_bench.errors import RunError
+from depara_bench.storage import Folder
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+SCHEMA_VERSION = 1
+
+# Rows of a row group are chosen so that a group holds about this much of its widest column: the
+# reducer reads one row group of all models at a time.
+_GROUP_BYTES = 4 << 20
+
+
+def shard_path(model: str, block: int) -> str:
+    """Path of a shard in its run folder."""
+    return f"shards/model={model}/block={block:05d}.parquet"
+
+
+def parse_shard_path(path: str) -> tuple[str, int] | None:
+    """(model, block) of a path that `shard_path` made, else None."""
+    match = re.fullmatch(r"shards/model=([^/]+)/block=(\d{5,})\.parquet", path)
+    return (match[1], int(match[2])) if match else None
+
+
+def fingerprint(**what: Any) -> str:
+    """SHA-256 of everything that decides a shard's content (JSON values), schema included."""
+    text = json.dumps({"schema": SCHEMA_VERSION, **what}, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Shard:
+    """index (n,) int32; images: n ids; columns: "feature" and attribution methods by name, each
+    (n, width) float32.
+    """
+
+    index: np.ndarray
+    images: Sequence[str]
+    columns: Mapping[str, np.ndarray]
+
+    def checksum(self) -> int:
+        """CRC-32 over index, ids and values, column by column in the order of their names."""
+        crc = zlib.crc32(np.ascontiguousarray(self.index, dtype="<i4").data)
+        crc = zlib.crc32("\n".join(self.images).encode(), crc)
+        for name in sorted(self.columns):
+            crc = zlib.crc32(name.encode(), crc)
+            crc = zlib.crc32(np.ascontiguousarray(self.columns[name], dtype="<f4").data, crc)
+        return crc
+
+
+def encode_shard(shard: Shard, key: str) -> memoryview:
+    """The shard as the bytes of a Parquet file, with fingerprint `key` in its footer."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    fields = [
+        pa.field("index", pa.int32(), nullable=False),
+        pa.field("image", pa.string(), nullable=False),
+    ]
+    arrays: list[pa.Array] = [
+        pa.array(shard.index, pa.int32()),
+        pa.array(list(shard.images), pa.string()),
+    ]
+    for name, values in shard.columns.items():
+        kind = pa.list_(pa.field("element", pa.float32(), nullable=False), values.shape[1])
+        flat = pa.array(np.ascontiguousarray(values, dtype=np.float32).reshape(-1))
+        fields.append(pa.field(name, kind, nullable=False))
+        arrays.append(pa.FixedSizeListArray.from_arrays(flat, type=kind))
+    metadata = {
+        "depara.schema": str(SCHEMA_VERSION),
+        "depara.fingerprint": key,
+        "depara.crc32": f"{shard.checksum():08x}",
+    }
+    table = pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=metadata))
+    widest = max(values.shape[1] for values in shard.columns.values()) * 4
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        table,
+        sink,
+        row_group_size=max(1, _GROUP_BYTES // widest),
+        compression="none",
+        use_dictionary=False,
+        write_statistics=False,
+        write_page_checksum=True,
+    )
+    return memoryview(sink.getvalue())
+
+
+def is_complete(folder: Folder, path: str, key: str) -> bool:
+    """True when the shard is there, made from what `key` says, and every value is as written."""
+    import pyarrow as pa
+
+    content = folder.read(path)
+    if content is None:
+        return False
+    try:
+        with _open(pa.BufferReader(content)) as file:
+            metadata = _metadata(file)
+            if metadata.get("depara.fingerprint") != key:
+                return False
+            shard = _to_shard(file.read())
+    except (pa.ArrowException, OSError, ValueError, KeyError, RunError):
+        return False
+    return f"{shard.checksum():08x}" == metadata.get("depara.crc32")
+
+
+def read_column(folder: Folder, model: str, blocks: int, column: str) -> np.ndarray:
+    """A column of one model over all its blocks: (N, width) float32.
+
+    Raises RunError naming a shard that is missing or damaged.
+    """
+    return np.concatenate(
+        [rows for block in range(blocks) for rows in _groups(folder, model, block, column)]
+    )
+
+
+def read_groups(
+    folder: Folder, models: Sequence[str], blocks: int, column: str
+) -> Iterator[list[np.ndarray]]:
+    """Step through the images, a few at a time, with all models side by side.
+
+    Yields lists with one (n, width) float32 array per model, for the same n images. Nothing
+    larger than one row group of each model is in memory.
+    Raises RunError naming a shard that is missing, damaged, or of another width than the others.
+    """
+    for block in range(blocks):
+        streams = [_groups(folder, model, block, column) for model in models]
+        for rows in zip(*streams, strict=True):
+            for model, row in zip(models, rows, strict=True):
+                if row.shape != rows[0].shape:
+                    raise RunError(
+                        f"{shard_path(model, block)}: '{column}' has {row.shape[1]} values an"
+                        f" image, those of '{models[0]}' {rows[0].shape[1]}"
+                    )
+            yield list(rows)
+
+
+def _groups(folder: Folder, model: str, block: int, column: str) -> Iterator[np.ndarray]:
+    import pyarrow as pa
+
+    path = shard_path(model, block)
+    filesystem, root = folder.open()
+    try:
+        with filesystem.open_input_file(f"{root}/{path}") as source, _open(source) as file:
+            for group in range(file.num_row_groups):
+                yield _values(file.read_row_group(group, columns=[column]).column(column))
+    except FileNotFoundError as error:
+        raise RunError(f"{folder.uri}/{path}: is missing; run 'depara-bench extract'") from error
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise RunError(
+            f"{folder.uri}/{path}: is damaged ({str(error).splitlines()[0]});"
+            f" run again and it is computed anew"
+        ) from error
+
+
+def _open(source: Any) -> pq.ParquetFile:
+    import pyarrow.parquet as pq
+
+    return pq.ParquetFile(source, page_checksum_verification=True)
+
+
+def _metadata(file: pq.ParquetFile) -> dict[str, str]:
+    raw = file.schema_arrow.metadata or {}
+    return {key.decode(): value.decode() for key, value in raw.items()}
+
+
+def _values(column: pa.ChunkedArray) -> np.ndarray:
+    """(n, width) float32 of a fixed-size list column, without a copy where it is one chunk."""
+    import pyarrow as pa
+
+    width = column.type.list_size
+    array = column.combine_chunks()
+    if isinstance(array, pa.ChunkedArray):  # an empty column has no chunk
+        return np.empty((0, width), dtype=np.float32)
+    values: np.ndarray = array.flatten().to_numpy(zero_copy_only=False)
+    return values.reshape(-1, width)
+
+
+def _to_shard(table: pa.Table) -> Shard:
+    names = [name for name in table.column_names if name not in ("index", "image")]
+    return Shard(
+        index=table.column("index").to_numpy(),
+        images=table.column("image").to_pylist(),
+        columns={name: _values(table.column(name)) for name in names},
+    )

@@ -1,0 +1,125 @@
+"""The extracting worker: holds one model at a time, turns image blocks into shards on disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from depara_bench.engine import Slot
+from depara_bench.errors import InputError, RunError
+from depara_bench.extract import check_finite, exact_arithmetic, extract, find_embedding
+from depara_bench.job import AttributionSettings
+from depara_bench.loaders import load
+from depara_bench.preprocess import fit, to_input
+from depara_bench.probe import Probe
+from depara_bench.shards import Shard, encode_shard, shard_path
+from depara_bench.storage import Folder
+from depara_bench.zoo import AnySpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What every worker knows: the probe, the settings, where manifest and run folder are."""
+
+    probe: Probe
+    attribution: AttributionSettings
+    batch_size: int
+    block_size: int
+    manifest_folder: Path
+    allow_code: bool
+    folder: Folder
+
+
+@dataclass(frozen=True)
+class ModelBlock:
+    """One unit of work: a model, a block of images, and the fingerprint of the shard."""
+
+    spec: AnySpec
+    block: int
+    key: str
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a worker returns: how many images, how many bytes. The data is on disk."""
+
+    images: int
+    bytes: int
+
+
+class Extractor:
+    """A worker of the extraction; see `Shared` for what it knows."""
+
+    def __init__(self, shared: Shared, slot: Slot) -> None:
+        self.shared = shared
+        self.slot = slot
+        self._spec: AnySpec | None = None
+        self._model: Any = None
+        self._blocks = shared.probe.blocks(shared.block_size)
+        self._images: dict[int, list[np.ndarray]] = {}
+
+    def __call__(self, work: ModelBlock) -> Receipt:
+        """Compute and write one shard."""
+        try:
+            with exact_arithmetic(self.slot.threads):
+                content = encode_shard(self._compute(work), work.key)
+        except InputError as error:
+            # Every model was checked before the start. What is wrong with one now (its file was
+            # taken away, say) is that model's failure; the others go on.
+            raise RunError(str(error)) from error
+        self.shared.folder.write(shard_path(work.spec.name, work.block), content)
+        return Receipt(images=len(self._blocks[work.block]), bytes=len(content))
+
+    def _load(self, spec: AnySpec) -> nn.Module:
+        if self._spec != spec:
+            self._model = self._spec = None  # free the last model before the next one is loaded
+            model = load(spec, self.shared.manifest_folder, allow_code=self.shared.allow_code)
+            self._model = model.to(self.slot.device)
+            self._spec = spec
+        loaded: nn.Module = self._model
+        return loaded
+
+    def _compute(self, work: ModelBlock) -> Shard:
+        shared, spec = self.shared, work.spec
+        model = self._load(spec)
+        block = self._blocks[work.block]
+        ids = [shared.probe.ids[i] for i in block]
+        images = [fit(image, spec.input) for image in self._decoded(work.block)]
+        extracted = extract(
+            model,
+            find_embedding(model, spec.embedding, spec.name),
+            to_input(images, spec.input),
+            methods=shared.attribution.methods,
+            scalar=shared.attribution.scalar,
+            channels=shared.attribution.channels,
+            batch_size=shared.batch_size,
+            device=self.slot.device,
+            name=spec.name,
+        )
+        check_finite(extracted, ids, spec.name)
+        return Shard(
+            index=np.arange(block.start, block.stop, dtype=np.int32),
+            images=ids,
+            columns={"feature": extracted.features, **extracted.attributions},
+        )
+
+    def _decoded(self, block: int) -> list[np.ndarray]:
+        """Images of a block at their own size. Kept for the next model, as far as memory allows."""
+        if block not in self._images:
+            images = [self.shared.probe.image(i) for i in self._blocks[block]]
+            held = sum(image.nbytes for kept in self._images.values() for image in kept)
+            if held + sum(image.nbytes for image in images) > _CACHE_BYTES:
+                return images
+            self._images[block] = images
+        return self._images[block]
+
+
+# Decoding a photograph takes longer than a small model's pass over it; with many models it would
+# be done over and over. A thousand photographs of 500 x 400 pixels are 600 MB.
+_CACHE_BYTES = 1 << 30

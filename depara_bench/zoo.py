@@ -1,0 +1,176 @@
+"""The zoo: which models exist, where their weights are, what they take and what they are for.
+
+A manifest is data. Nothing in it can run code, except the `python` loader, which the user allows
+for one run with a flag.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from depara_bench.config import Strict, nearest, read_yaml, validate
+from depara_bench.embedded import embedded
+from depara_bench.errors import InputError
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Role = Literal["source", "target"]
+Channels = tuple[float, float, float]
+
+
+class InputSpec(Strict):
+    """How an 8-bit RGB image becomes a model's input.
+
+    The image is brought to `size` (height, width): stretched, or, when `resize` is given, its
+    shorter side is resized to that and the centre cropped. Values are mapped from 0..255 to
+    `range`, then normalised as (x - mean) / std per channel.
+    """
+
+    size: int | tuple[int, int]
+    resize: int | None = Field(default=None, ge=1)
+    range: tuple[float, float] = (0.0, 1.0)
+    mean: Channels | None = None
+    std: Channels | None = None
+
+    @property
+    def height_width(self) -> tuple[int, int]:
+        """Size of the input as (height, width)."""
+        return (self.size, self.size) if isinstance(self.size, int) else self.size
+
+    @model_validator(mode="after")
+    def _sane(self) -> InputSpec:
+        if min(self.height_width) < 1 or max(self.height_width) > 8192:
+            raise ValueError("size must lie in 1..8192")
+        if self.range[0] >= self.range[1]:
+            raise ValueError("range must be [low, high] with low < high")
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("mean and std go together")
+        if self.std is not None and min(self.std) <= 0:
+            raise ValueError("std must be above 0")
+        if self.resize is not None and self.resize < max(self.height_width):
+            raise ValueError("resize must not be smaller than size, which is cropped from it")
+        return self
+
+
+class _Spec(Strict):
+    name: Name
+    input: InputSpec
+    embedding: str | None = None
+    """Module whose output is the embedding, by its dotted name; none: the model's own output."""
+    roles: tuple[Role, ...] = Field(min_length=1)
+
+    @field_validator("roles")
+    @classmethod
+    def _roles_once(cls, roles: tuple[Role, ...]) -> tuple[Role, ...]:
+        if len(set(roles)) != len(roles):
+            raise ValueError("each role at most once")
+        return roles
+
+
+class RoomsSpec(_Spec):
+    """A network of the embedded Taskonomy; the task is `task`, or the model's name."""
+
+    loader: Literal["rooms"]
+    weights: str
+    sha256: Sha256 | None = None
+    task: str | None = None
+
+
+class TorchvisionSpec(_Spec):
+    """A torchvision model by its registered name, from a local checkpoint or initialised at
+    random by `seed`. Never a download.
+    """
+
+    loader: Literal["torchvision"]
+    architecture: str
+    weights: str | None = None
+    sha256: Sha256 | None = None
+    seed: int | None = Field(default=None, ge=0, lt=2**63)
+    classes: int = Field(default=1000, ge=1)
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> TorchvisionSpec:
+        if (self.weights is None) == (self.seed is None):
+            raise ValueError(
+                "give either 'weights: FILE' or 'seed: NUMBER' for a random initialisation"
+            )
+        return self
+
+
+class ExportedSpec(_Spec):
+    """A `torch.export` archive (.pt2)."""
+
+    loader: Literal["exported"]
+    weights: str
+    sha256: Sha256 | None = None
+
+
+class PythonSpec(_Spec):
+    """A factory "package.module:function" that returns the model. Runs code: needs the flag."""
+
+    loader: Literal["python"]
+    factory: str = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+    weights: str | None = None
+    sha256: Sha256 | None = None
+
+
+ModelSpec = Annotated[
+    RoomsSpec | TorchvisionSpec | ExportedSpec | PythonSpec, Field(discriminator="loader")
+]
+AnySpec = RoomsSpec | TorchvisionSpec | ExportedSpec | PythonSpec
+
+
+class Zoo(Strict):
+    """A named list of models, in the order all tables keep."""
+
+    name: Name
+    models: tuple[ModelSpec, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _names_once(self) -> Zoo:
+        twice = [name for name, n in Counter(m.name for m in self.models).items() if n > 1]
+        if twice:
+            raise ValueError(f"models: two models are named '{twice[0]}'; names must differ")
+        return self
+
+    def with_role(self, role: Role) -> list[str]:
+        """Names of the models that have `role`, in order."""
+        return [model.name for model in self.models if role in model.roles]
+
+
+def find_manifest(reference: str, base: Path) -> Path:
+    """Path of a manifest: an embedded zoo's name, or a path relative to `base`."""
+    if reference.endswith((".yaml", ".yml")):
+        path = base / reference
+        if not path.is_file():
+            raise InputError(f"zoo: {path} does not exist; check 'zoo' in the job")
+        return path
+    try:
+        return embedded("zoo", reference, "zoo.yaml")
+    except InputError as error:
+        raise InputError(
+            f"zoo: '{reference}' is no embedded zoo; name one, or give the path of a .yaml manifest"
+        ) from error
+
+
+def load_zoo(path: Path) -> Zoo:
+    """A checked manifest. Raises InputError naming file, model and field."""
+    return validate(Zoo, read_yaml(path), str(path))
+
+
+def select(zoo: Zoo, names: tuple[str, ...] | None, where: str) -> Zoo:
+    """The zoo reduced to `names` (kept in the zoo's order); None keeps all."""
+    if names is None:
+        return zoo
+    known = [model.name for model in zoo.models]
+    for name in names:
+        if name not in known:
+            raise InputError(
+                f"{where}: models: zoo '{zoo.name}' has no model '{name}';"
+                f" nearest: {nearest(name, known)}"
+            )
+    return Zoo(name=zoo.name, models=tuple(m for m in zoo.models if m.name in names))
