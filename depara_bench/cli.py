@@ -23,14 +23,16 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 zoo_app = typer.Typer(help="Look at a zoo of models, and check it.", no_args_is_help=True)
+rooms_app = typer.Typer(help="The embedded Taskonomy: train its networks.", no_args_is_help=True)
 app.add_typer(zoo_app, name="zoo")
+app.add_typer(rooms_app, name="rooms")
 
 JobArgument = Annotated[
     str, typer.Argument(help="A job file, or the name of an embedded job.", metavar="[JOB]")
 ]
 OutOption = Annotated[
     str | None,
-    typer.Option("--out", help="Run folder, or URI of one (s3://...). [reports/<job name>]"),
+    typer.Option("--out", help="Run folder or its URI. (Default: reports/<job name>.)"),
 ]
 SetOption = Annotated[
     list[str] | None,
@@ -207,6 +209,43 @@ def zoo_check(zoo: ZooArgument = "rooms", allow_code: CodeOption = False) -> Non
     wrong = sum(1 for result in checked if result.error)
     if wrong:
         raise InputError(f"{manifest}: {wrong} of {len(checked)} models are not right; see above")
+
+
+@rooms_app.command("train")
+def rooms_train(
+    out: Annotated[Path, typer.Option("--out", help="Zoo folder to write.")] = Path("zoo/rooms"),
+    tasks: Annotated[
+        str | None, typer.Option("--tasks", help="Some tasks only: a,b,c. (Default: all 20.)")
+    ] = None,
+    set_: SetOption = None,
+    engine: EngineOption = "auto",
+    address: AddressOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Train a network for every task. Killed and started again, it goes on at the next task."""
+    from depara_bench.engine import open_engine
+    from depara_bench.rooms.shell import train_with_progress, training_settings
+
+    names = [name.strip() for name in tasks.split(",") if name.strip()] if tasks else None
+    with open_engine(engine, address) as opened:
+        rows = train_with_progress(
+            out, opened, training_settings(set_ or ()), names, Terminal(quiet)
+        )
+    table = Table("task", "error", "of best constant", "accuracy", "passes", box=None)
+    for row in rows:
+        accuracy = "" if row.accuracy is None else f"{row.accuracy:.3f}"
+        table.add_row(
+            row.task,
+            f"{row.error:.4f}",
+            f"{row.ratio:.3f}",
+            accuracy,
+            "yes" if row.passes else "NO",
+        )
+    terminal = Terminal(quiet)
+    terminal.out.print(table)
+    below = [row.task for row in rows if not row.passes]
+    if below:
+        raise RunError(f"{out}: {', '.join(below)} missed the quality gate; train longer")
 
 
 def _folder(out: str | None, name: str) -> Any:

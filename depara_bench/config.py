@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,27 +16,39 @@ from depara_bench.errors import InputError
 
 
 class Strict(BaseModel):
-    """Base of everything read from a file: unknown fields are errors, values do not change."""
+    """Base of everything read from a file: unknown fields are errors; immutable."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False
+    )
 
 
 Model = TypeVar("Model", bound=Strict)
 
+# Mistakes told of one file: a manifest of 10,000 models may hold one in each.
+_TOLD = 10
+
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice instead of keeping the last one silently."""
+    """SafeLoader that refuses a key given twice instead of keeping the last one silently, and merge
+    keys, which can make a small file unfold to any size.
+    """
 
 
 def _unique_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    keys: list[Any] = []
+    keys: set[Hashable] = set()
     for key_node, _ in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        if key in keys:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"'{key}' is given twice", key_node.start_mark
-            )
-        keys.append(key)
+        problem = None
+        if key_node.tag == "tag:yaml.org,2002:merge":
+            problem = "merge keys (<<) are not read; write the fields out"
+        elif not isinstance(key := loader.construct_object(key_node, deep=True), Hashable):
+            problem = "a field's name must be plain text"
+        elif key in keys:
+            problem = f"'{key}' is given twice"
+        else:
+            keys.add(key)
+        if problem is not None:
+            raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
     return loader.construct_mapping(node, deep=True)
 
 
@@ -46,32 +59,40 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file. Raises InputError naming the file and the line."""
     try:
         with path.open(encoding="utf-8") as stream:
-            content = yaml.load(stream, Loader=_Loader)  # noqa: S506 - a SafeLoader
+            content = yaml.load(stream, Loader=_Loader)  # noqa: S506 - it is a SafeLoader
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: is not a text file in UTF-8") from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:  # e.g. the date 2024-13-01
+    except Exception as error:  # a value that its tag does not fit (!!int "") raises anything
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else f"{path}"
         problem = getattr(error, "problem", None) or f"not valid YAML ({error})".splitlines()[0]
-        raise InputError(f"{where}: {problem}; mend the YAML") from error
+        raise InputError(f"{where}: {_one_line(problem)}; mend the YAML") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: must hold 'field: value' lines, not {type(content).__name__}")
     return content
 
 
-def apply_overrides(content: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """`content` with each "key.sub=value" set; values are read as YAML ("3", "[a, b]", "null")."""
-    result: dict[str, Any] = yaml.safe_load(yaml.safe_dump(content))
+def apply_overrides(
+    content: dict[str, Any],
+    overrides: Sequence[str],
+    adapt: Callable[[str, Any, str], Any] = lambda _key, value, _text: value,
+) -> dict[str, Any]:
+    """`content` with each "key.sub=value" set; values are read as YAML ("3", "[a, b]", "null").
+
+    adapt: what is put in place, of the key, the value, and the text it was read from.
+    """
+    result = copy.deepcopy(content)
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator or not key.strip():
             raise InputError(f"--set {override}: must read key=value, e.g. --set probe.count=200")
         try:
             value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise InputError(f"--set {override}: '{text}' is not a YAML value") from error
+        except Exception as error:  # as in read_yaml
+            shown = _one_line(override)
+            raise InputError(f"--set {shown}: what follows '=' is not a YAML value") from error
         *parents, last = key.strip().split(".")
         place = result
         for parent in parents:
@@ -79,7 +100,7 @@ def apply_overrides(content: dict[str, Any], overrides: Sequence[str]) -> dict[s
             if not isinstance(inner, dict):
                 raise InputError(f"--set {override}: '{parent}' has no fields of its own")
             place = inner
-        place[last] = value
+        place[last] = adapt(key.strip(), value, text)
     return result
 
 
@@ -88,9 +109,17 @@ def validate(cls: type[Model], content: Mapping[str, Any], where: str) -> Model:
     try:
         return cls.model_validate(content)
     except ValidationError as error:
-        details = error.errors(include_url=False)
-        problems = [_describe(cls, detail) for detail in details if not _follows(detail)]
-        raise InputError(f"{where}: " + "; ".join(dict.fromkeys(problems))) from error
+        details = [d for d in error.errors(include_url=False) if not _follows(d)]
+        problems = [_one_line(_describe(cls, detail, content)) for detail in details[:_TOLD]]
+        told = list(dict.fromkeys(problems))
+        if len(details) > _TOLD:
+            told.append(f"and {len(details) - _TOLD} more mistakes")
+        raise InputError(f"{where}: " + "; ".join(told)) from error
+
+
+def _one_line(text: str) -> str:
+    """What a file says may hold line breaks, and is quoted in messages."""
+    return " ".join(str(text).split())
 
 
 def _follows(detail: ErrorDetails) -> bool:
@@ -98,9 +127,23 @@ def _follows(detail: ErrorDetails) -> bool:
     return detail["type"] == "too_short" and bool(detail["input"])
 
 
-def _describe(cls: type[BaseModel], detail: ErrorDetails) -> str:
-    # A key given as "a\nb" would break the line.
-    names = [" ".join(str(part).split()) for part in detail["loc"]]
+def _names(loc: Sequence[int | str], content: Any) -> list[str]:
+    """Where a mistake is, as the file has it: without the kinds that pydantic puts in between."""
+    names: list[str] = []
+    for position, part in enumerate(loc, start=1):
+        if isinstance(content, Mapping):
+            kinds = [value for value in content.values() if isinstance(value, str)]
+            if part not in content and part in kinds and position < len(loc):
+                continue
+            content = content.get(part)
+        elif isinstance(content, list) and isinstance(part, int) and part < len(content):
+            content = content[part]
+        names.append(str(part))
+    return names
+
+
+def _describe(cls: type[BaseModel], detail: ErrorDetails, content: Any) -> str:
+    names = _names(detail["loc"], content)
     field = ".".join(names) or "file"
     kind = detail["type"]
     if kind in ("union_tag_not_found", "union_tag_invalid"):
@@ -116,6 +159,8 @@ def _describe(cls: type[BaseModel], detail: ErrorDetails) -> str:
         return f"{field}: unknown field; {hint}"
     if kind == "missing":
         return f"{field}: is missing; add it"
+    if kind in ("model_type", "model_attributes_type", "dict_type"):
+        return f"{field}: must hold 'field: value' lines, not {type(detail['input']).__name__}"
     message = detail["msg"].removeprefix("Value error, ")
     given = detail.get("input")
     if isinstance(given, (str, int, float, bool)) and kind != "value_error":

@@ -85,7 +85,8 @@ def embed(model: nn.Module, node: nn.Module, inputs: Tensor, name: str) -> Tenso
             f"model '{name}': the embedding module gives {type(output).__name__}, not a tensor;"
             f" name another module as 'embedding'"
         )
-    if output.ndim == 0 or output.shape[0] != inputs.shape[0] or not output.is_floating_point():
+    rows = output.ndim > 0 and output.shape[0] == inputs.shape[0] and output.numel() > 0
+    if not rows or not output.is_floating_point():
         raise InputError(
             f"model '{name}': the embedding has shape {tuple(output.shape)} and type {output.dtype}"
             f" for {inputs.shape[0]} images; name a module that gives one row of floats per image"
@@ -102,7 +103,8 @@ def scalar_of(embedding: Tensor, scalar: str) -> Tensor:
     import torch
 
     if scalar == "l2norm":
-        return torch.linalg.vector_norm(embedding, dim=1)
+        norms: Tensor = torch.linalg.vector_norm(embedding, dim=1)
+        return norms
     return embedding.sum(dim=1)
 
 

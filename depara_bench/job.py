@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -81,7 +82,7 @@ class Job(Strict):
 
     name: Name
     zoo: str
-    models: tuple[str, ...] | None = None
+    models: tuple[Name, ...] | None = None
     probe: ProbeSpec
     attribution: AttributionSettings = AttributionSettings()
     edges: EdgeSettings = EdgeSettings()
@@ -126,13 +127,21 @@ def load_job(reference: str, overrides: Sequence[str] = ()) -> JobFile:
     """A checked job with `--set` overrides applied. Raises InputError naming file and field."""
     path = find_job(reference)
     content: dict[str, Any] = read_yaml(path)
-    content = apply_overrides(content, [_from_here(text, path.parent) for text in overrides])
+    content = apply_overrides(content, overrides, partial(_from_here, path.parent))
     return JobFile(job=validate(Job, content, str(path)), path=path)
 
 
-def _from_here(override: str, base: Path) -> str:
-    key, _, value = override.partition("=")
-    is_path = value.endswith((".yaml", ".yml")) if key == "zoo" else bool(value)
-    if key not in _PATH_FIELDS or not is_path or "://" in value:
-        return override
-    return f"{key}={os.path.relpath(Path(value).expanduser(), base)}"
+def _from_here(base: Path, key: str, value: Any, text: str) -> Any:
+    """The `value` that `--set` gives to `key`, its paths told from `base` as those of the file are.
+
+    A path that YAML reads as a number or a date ("2024-01-01") is still the `text`.
+    """
+    if key == "probe" and isinstance(value, dict):
+        return {name: _from_here(base, f"probe.{name}", v, str(v)) for name, v in value.items()}
+    if key not in _PATH_FIELDS or value is None or isinstance(value, (dict, list)):
+        return value
+    place = value if isinstance(value, str) else text.strip()
+    if "://" in place or (key == "zoo" and not place.endswith((".yaml", ".yml"))):
+        return place
+    # Of the real folders: "..", where a folder is a link, leads elsewhere than its name says.
+    return os.path.relpath(Path(place).expanduser().resolve(), base.resolve())

@@ -112,12 +112,19 @@ def decode(content: bytes) -> np.ndarray:
     """An encoded image as (H, W, 3) uint8 RGB. Raises ValueError when it is not one.
 
     Whatever the file's mode (grey, palette, alpha), it is converted to RGB; orientation tags are
-    not applied, as in torchvision's folders.
+    not applied, as in torchvision's folders. 16-bit grey is brought to 8 bits by its high byte, as
+    16-bit colour is, instead of being cut off at 255. Pixels without a range (32 bits, floating
+    point) are refused.
     """
     from PIL import Image
 
     try:
         with Image.open(io.BytesIO(content)) as image:
+            if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+                grey = (np.asarray(image) >> 8).astype(np.uint8)
+                return np.repeat(grey[:, :, None], 3, axis=2)
+            if image.mode in ("I", "F"):
+                raise ValueError(f"pixels of mode {image.mode} have no fixed range")
             return np.asarray(image.convert("RGB"), dtype=np.uint8)
     except Exception as error:  # decoders of damaged files raise anything, down to struct.error
         raise ValueError(f"{type(error).__name__}: {error}".splitlines()[0]) from error
@@ -171,10 +178,10 @@ def _folder(path: Path) -> tuple[list[str], list[Source]]:
 
 def _list(path: Path, root: Path | None) -> tuple[list[str], list[Source]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"probe: list {path} cannot be read; check 'probe.path'") from error
-    names = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    names = [line for line in map(str.strip, lines) if line and not line.startswith("#")]
     return names, [(root or path.parent) / name for name in names]
 
 
@@ -208,6 +215,9 @@ def _parquet(path: Path, column: str, id_column: str | None) -> tuple[list[str],
 
 def _encoded(ids: Sequence[str], sources: Sequence[Source], spec: _Files, path: Path) -> Probe:
     """Read and try every image once, here, so that a bad one is known before anything starts."""
+    for name in ids:
+        if not _is_line(name):
+            raise InputError(f"probe: image name {name!a} in {path} is not a line of text; rename")
     with ThreadPoolExecutor() as pool:
         loaded = list(pool.map(_read, sources))
     skipped = [(i, why) for i, (_, why) in zip(ids, loaded, strict=True) if why is not None]
@@ -233,6 +243,15 @@ def _encoded(ids: Sequence[str], sources: Sequence[Source], spec: _Files, path: 
         sha256=_hash(names, contents),
         skipped=tuple(skipped),
     )
+
+
+def _is_line(name: str) -> bool:
+    """Whether it can be stored and printed: no line break, no file name that is not UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return len(f"{name}.".splitlines()) == 1
 
 
 def _read(source: Source) -> tuple[bytes, str | None]:

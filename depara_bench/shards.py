@@ -14,6 +14,7 @@ import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 
-# Rows of a row group are chosen so that a group holds about this much of its widest column: the
-# reducer reads one row group of all models at a time.
+# Rows of a row group are chosen so that a group holds about this much of an attribution column: the
+# reducer reads one row group of all models at a time. Maps are of one size in all models, and so
+# are, therefore, the groups; features are not, and are read one model at a time.
 _GROUP_BYTES = 4 << 20
 
 
@@ -93,7 +95,8 @@ def encode_shard(shard: Shard, key: str) -> memoryview:
         "depara.crc32": f"{shard.checksum():08x}",
     }
     table = pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=metadata))
-    widest = max(values.shape[1] for values in shard.columns.values()) * 4
+    maps = [values for name, values in shard.columns.items() if name != "feature"]
+    widest = max(values.shape[1] for values in maps or shard.columns.values()) * 4
     sink = pa.BufferOutputStream()
     pq.write_table(
         table,
@@ -120,7 +123,7 @@ def is_complete(folder: Folder, path: str, key: str) -> bool:
             if metadata.get("depara.fingerprint") != key:
                 return False
             shard = _to_shard(file.read())
-    except (pa.ArrowException, OSError, ValueError, KeyError, RunError):
+    except Exception:  # what is read from a damaged footer can be wrong in any way
         return False
     return f"{shard.checksum():08x}" == metadata.get("depara.crc32")
 
@@ -146,19 +149,18 @@ def read_groups(
     """
     for block in range(blocks):
         streams = [_groups(folder, model, block, column) for model in models]
-        for rows in zip(*streams, strict=True):
-            for model, row in zip(models, rows, strict=True):
-                if row.shape != rows[0].shape:
+        for rows in zip_longest(*streams):
+            shapes = [None if row is None else row.shape for row in rows]
+            for model, shape in zip(models, shapes, strict=True):
+                if shape != shapes[0]:
                     raise RunError(
-                        f"{shard_path(model, block)}: '{column}' has {row.shape[1]} values an"
-                        f" image, those of '{models[0]}' {rows[0].shape[1]}"
+                        f"{folder.uri}/{shard_path(model, block)}: '{column}' has (images, values)"
+                        f" {shape}, that of '{models[0]}' {shapes[0]}; run again with --fresh"
                     )
             yield list(rows)
 
 
 def _groups(folder: Folder, model: str, block: int, column: str) -> Iterator[np.ndarray]:
-    import pyarrow as pa
-
     path = shard_path(model, block)
     filesystem, root = folder.open()
     try:
@@ -167,10 +169,10 @@ def _groups(folder: Folder, model: str, block: int, column: str) -> Iterator[np.
                 yield _values(file.read_row_group(group, columns=[column]).column(column))
     except FileNotFoundError as error:
         raise RunError(f"{folder.uri}/{path}: is missing; run 'depara-bench extract'") from error
-    except (pa.ArrowException, OSError, KeyError) as error:
+    except Exception as error:  # what is read from a damaged footer can be wrong in any way
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise RunError(
-            f"{folder.uri}/{path}: is damaged ({str(error).splitlines()[0]});"
-            f" run again and it is computed anew"
+            f"{folder.uri}/{path}: is damaged ({reason}); run again and it is computed anew"
         ) from error
 
 

@@ -10,6 +10,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from depara_bench.errors import InputError
 
@@ -19,7 +21,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder by URI ("s3://bucket/run") or by local path. Cheap to send to a worker.
+    """A folder by URI ("s3://bucket/run", "file:///data/run") or by local path. Cheap to send to a
+    worker.
 
     Paths given to its methods are relative to it, with forward slashes.
     """
@@ -29,6 +32,8 @@ class Folder:
     @property
     def local(self) -> Path | None:
         """The folder as a local path; None in an object store."""
+        if self.uri.startswith("file://"):
+            return Path(url2pathname(urlsplit(self.uri).path))
         return None if "://" in self.uri else Path(self.uri)
 
     def open(self) -> tuple[pafs.FileSystem, str]:

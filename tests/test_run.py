@@ -260,9 +260,7 @@ def test_two_runs_cannot_share_a_folder(command: Command, job: MakeJob, tmp_path
     assert result.code == 2 and "another depara-bench works in it" in result.err
 
 
-def test_an_object_store_holds_a_run_as_a_disk_does(
-    command: Command, job: MakeJob, tmp_path: Path
-):
+def test_an_object_store_holds_a_run_as_a_disk_does(command: Command, job: MakeJob, tmp_path: Path):
     """A URI goes through `pyarrow.fs` all the way; file:// is the one every machine has."""
     out = tmp_path / "remote"
     out.mkdir()

@@ -8,6 +8,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def saliency(inputs: Tensor, gradient: Tensor) -> Tensor:  # noqa: ARG001 - one signature for all
+def saliency(inputs: Tensor, gradient: Tensor) -> Tensor:
     """|ds/dx| per channel and pixel: (B, C, H, W) from inputs and gradient of that shape."""
     return gradient.abs()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def load(spec: RoomsSpec, base: Path, allow_code: bool) -> nn.Module:  # noqa: ARG001
+def load(spec: RoomsSpec, base: Path, allow_code: bool) -> nn.Module:
     """The network of the task, weights from the manifest's file."""
     from depara_bench.rooms.networks import build
     from depara_bench.rooms.tasks import TASKS

@@ -41,15 +41,18 @@ def edges(features: np.ndarray, *, center: bool = True) -> tuple[np.ndarray, int
     center: subtract the mean row first. What rounding leaves of a row that equals the mean is not
     a direction: a row below 1e-12 of the longest uncentred one counts as zero.
     """
-    rows = np.asarray(features, dtype=np.float64)
-    longest = _lengths(rows).max()
+    rows = np.array(features, dtype=np.float64)
+    smallest = 0.0
     if center:
-        rows = rows - rows.mean(axis=0)
-    lengths = _lengths(rows)
-    zero = lengths <= longest * (1e-12 if center else 0.0)
-    scale = np.divide(1.0, lengths, out=np.zeros_like(lengths), where=~zero)
-    rows = rows * scale[:, None]
+        smallest = 1e-12 * float(_lengths(rows).max())
+        rows -= rows.mean(axis=0)
     products = rows @ rows.T
+    lengths = np.sqrt(products.diagonal())
+    zero = lengths <= smallest
+    # Scaling the products is cheaper than scaling the rows: there are fewer images than features.
+    scale = np.divide(1.0, lengths, out=np.zeros_like(lengths), where=~zero)
+    products *= scale[:, None]
+    products *= scale
     return products[_upper(len(rows))], int(zero.sum())
 
 

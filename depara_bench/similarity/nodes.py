@@ -49,8 +49,8 @@ def image_cosines(
         part = _fill(rows, left, image, start, stop)
         other = part if right is None else _fill(columns, others, image, start, stop)
         products += part @ other.T
-        left_squares += np.einsum("ij,ij->i", part, part)
         if right is not None:
+            left_squares += np.einsum("ij,ij->i", part, part)
             right_squares += np.einsum("ij,ij->i", other, other)
     if right is None:
         left_squares = right_squares = products.diagonal()

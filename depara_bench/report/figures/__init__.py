@@ -1,0 +1,1 @@
+"""Figures: arrays in, SVG text out."""

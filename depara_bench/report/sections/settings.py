@@ -1,0 +1,92 @@
+"""What was run: settings, hashes, versions, seconds."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from depara_bench.report.data import FIRST, ReportData
+from depara_bench.report.render import both, moment
+from depara_bench.report.section import Section
+
+_UNKNOWN = "not recorded"
+
+
+def settings(data: ReportData) -> Section:
+    """Everything that decides the numbers, then everything that was recorded."""
+    models = model_rows(data)
+    seconds = data.get("seconds", default={})
+    html, markdown = both(
+        "settings",
+        choices=choices(data),
+        run=run_rows(data),
+        # The time of the report is not known while it is written.
+        seconds=[(k, f"{v:.1f}") for k, v in seconds.items() if k != "report"],
+        versions=list(data.get("versions", default={}).items()),
+        models=models[:FIRST] if data.large else models,
+        hidden=max(len(models) - FIRST, 0) if data.large else 0,
+        job=json.dumps(data.get("job", default={}), indent=1, ensure_ascii=True),
+    )
+    return Section("settings", "What was run", html, markdown)
+
+
+def choices(data: ReportData) -> list[tuple[str, str, str]]:
+    """(setting, its value, what it means) of what decides the numbers."""
+    job = data.get("job", default={})
+    probe = {**(job.get("probe") or {}), **data.get("probe", default={})}
+    kept = {k: v for k, v in probe.items() if k not in ("skipped", "sha256") and v is not None}
+    methods = data.get("job", "attribution", "methods", default=[])
+    center = data.get("job", "edges", "center")
+    centring = {True: "yes", False: "no"}.get(center, _UNKNOWN)
+    return [
+        ("λ", _text(job.get("lambda")), "weight of edges in depara = nodes + λ · edges"),
+        ("attribution", _text(methods or None), "the first is the one that depara uses"),
+        ("scalar", _text(data.get("job", "attribution", "scalar")),
+         "of the embedding, whose gradient is attributed"),
+        ("channel reduction", _text(data.get("job", "attribution", "channels")),
+         "how three colour channels become one map"),
+        ("centring", centring, "features minus their mean over the images, before edges"),
+        ("ties", "average ranks", "of equal edges, in Spearman's correlation"),
+        ("probe", _text(kept or None), "the images every model has seen"),
+        ("block size", _text(job.get("block_size")), "images per shard"),
+        ("batch size", _text(job.get("batch_size")), "images per forward pass"),
+    ]  # fmt: skip
+
+
+def run_rows(data: ReportData) -> list[tuple[str, str]]:
+    """What identifies the run."""
+    engine = data.get("engine", default={})
+    rest = [f"{key} {_text(value)}" for key, value in engine.items() if key != "name"]
+    shards = data.get("shards", default={})
+    return [
+        ("job", _text(data.get("job", "name", default=data.get("name")))),
+        ("status", _text(data.get("status"))),
+        ("started", moment(data.get("started")) or _UNKNOWN),
+        ("finished", moment(data.get("finished")) or _UNKNOWN),
+        ("engine", ", ".join([_text(engine.get("name")), *rest])),
+        ("shards", _text(shards or None)),
+        ("zoo", _text(data.get("zoo", "name", default=data.get("job", "zoo")))),
+        ("manifest SHA-256", _text(data.get("zoo", "manifest_sha256"))),
+        ("probe SHA-256", _text(data.get("probe", "sha256"))),
+    ]
+
+
+def model_rows(data: ReportData) -> list[tuple[str, ...]]:
+    """(name, loader, roles, input, embedding, weights' hash) of every model."""
+    keys = ("name", "loader", "roles", "input", "embedding")
+    return [
+        (*(_text(m.get(k), "–") for k in keys), _text(m.get("sha256", m.get("fingerprint")), "–"))
+        for m in data.records("zoo", "models")
+    ]
+
+
+def _text(value: Any, unknown: str = _UNKNOWN) -> str:
+    """A field of the record in a line."""
+    if value is None:
+        return unknown
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {_text(v)}" for k, v in value.items() if v is not None)
+    if isinstance(value, list):
+        inner = ", ".join(_text(v) for v in value)
+        return f"[{inner}]" if all(isinstance(v, (int, float)) for v in value) else inner
+    return str(value)

@@ -1,0 +1,77 @@
+"""The edge of the report: files of a run folder in, files of a run folder out."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from depara_bench.errors import InputError
+from depara_bench.report.data import ReportData
+from depara_bench.report.page import Report, build
+from depara_bench.storage import Folder
+
+AFFINITY = ("method", "target", "source", "value")
+RANKINGS = ("method", "target", "rank", "source", "value")
+
+
+def write_report(run: Path) -> Path:
+    """Write report.html, report.md and figures/*.svg of the run folder `run`; the path of the HTML.
+
+    Each file appears whole or not at all, the HTML last. The same tables and run.json give the same
+    bytes. Raises InputError when run.json or a table is missing or damaged.
+    """
+    folder = Folder(str(run))
+    report = build(read(folder))
+    for path, content in files(report).items():
+        folder.write(path, content.encode("utf-8", errors="replace"))
+    return run / "report.html"
+
+
+def read(folder: Folder) -> ReportData:
+    """What a report is made of. Raises InputError for what is missing or damaged."""
+    affinity = _table(folder, "affinity.parquet", AFFINITY)
+    rankings = _table(folder, "rankings.parquet", RANKINGS)
+    if affinity is None or rankings is None:
+        raise InputError(f"{folder.uri}: has no affinity yet; run 'depara-bench reduce' first")
+    if affinity.empty:
+        raise InputError(f"{folder.uri}/affinity.parquet: holds no pair")
+    evaluation = _table(folder, "evaluation.parquet", ())
+    return ReportData(_record(folder), affinity, rankings, evaluation)
+
+
+def files(report: Report) -> dict[str, str]:
+    """Content by path: figures first, so that no page ever links to one that is not there."""
+    figures = {f"figures/{name}.svg": svg for name, svg in report.figures.items()}
+    return {**figures, "report.md": report.markdown, "report.html": report.html}
+
+
+def _record(folder: Folder) -> Mapping[str, Any]:
+    content = folder.read("run.json")
+    if content is None:
+        raise InputError(f"{folder.uri}: holds no run (there is no run.json)")
+    try:
+        record = json.loads(content)
+    except ValueError as error:
+        raise InputError(f"{folder.uri}/run.json: is damaged ({error})") from error
+    if not isinstance(record, dict):
+        raise InputError(f"{folder.uri}/run.json: is damaged (not an object)")
+    return record
+
+
+def _table(folder: Folder, path: str, columns: tuple[str, ...]) -> pd.DataFrame | None:
+    content = folder.read(path)
+    if content is None:
+        return None
+    try:
+        table = pd.read_parquet(io.BytesIO(content))
+    except (ValueError, OSError) as error:  # pyarrow's errors are among these
+        raise InputError(f"{folder.uri}/{path}: is damaged ({error})") from error
+    missing = [column for column in columns if column not in table.columns]
+    if missing:
+        raise InputError(f"{folder.uri}/{path}: has no column '{missing[0]}'")
+    return table

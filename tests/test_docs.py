@@ -1,0 +1,82 @@
+"""Every command and every Python block of the documentation runs as it stands there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, Result
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(), flags=re.DOTALL)
+
+
+def commands(page: Path) -> list[list[str]]:
+    lines = "\n".join(blocks(page, "sh")).splitlines()
+    return [shlex.split(line, comments=True) for line in lines if line.startswith("depara-bench")]
+
+
+def test_links_lead_somewhere():
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_make_knows_what_the_readme_says():
+    makefile = (ROOT / "Makefile").read_text()
+    for line in "\n".join(blocks(ROOT / "README.md", "sh")).splitlines():
+        if line.startswith("make "):
+            assert re.search(rf"^{line.split()[1]}:", makefile, flags=re.MULTILINE), line
+
+
+def test_the_commands_of_the_readme(
+    command: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """With fewer images and in one process, so that it takes seconds; else to the letter."""
+    monkeypatch.chdir(tmp_path)
+    found = commands(ROOT / "README.md")
+    assert len(found) >= 4
+    for words in found:
+        if words[1] == "run":
+            words = [w for w in words if not w.startswith("probe.count=")]
+            words = [w for w in words if w != "--set"]
+            words += ["--set", "probe.count=8", "--fresh"]
+            if "--engine" not in words:
+                words += ["--engine", "local"]
+        result = command(*words[1:])
+        assert result.code == 0, (words, result.err)
+    assert (tmp_path / "my-run" / "report.html").exists()
+
+
+def test_the_tutorial_and_the_reading_of_its_run(
+    command: Callable[..., Result],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    """docs/zoo.md: manifest, job and commands as printed; docs/run-folder.md: its Python block."""
+    from PIL import Image
+
+    monkeypatch.chdir(tmp_path)
+    manifest, job = blocks(ROOT / "docs" / "zoo.md", "yaml")
+    (tmp_path / "zoo.yaml").write_text(manifest)
+    (tmp_path / "job.yaml").write_text(job)
+    (tmp_path / "photos").mkdir()
+    random = np.random.default_rng(0)
+    for i in range(4):
+        pixels = random.integers(0, 256, (70, 90, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "photos" / f"{i}.png")
+    for words in commands(ROOT / "docs" / "zoo.md"):
+        result = command(*words[1:])
+        assert result.code == 0, (words, result.err)
+    (block,) = blocks(ROOT / "docs" / "run-folder.md", "python")
+    exec(compile(block, "run-folder.md", "exec"), {})
+    assert "scenes" in capsys.readouterr().out
