@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from depara_bench import pipeline
 from depara_bench import record as records
@@ -93,23 +91,9 @@ def reduce_run(folder: Folder, record: Record, engine: Engine, terminal: Termina
 
 
 def report_run(folder: Folder, record: Record, terminal: Terminal) -> None:
-    """The report of a run folder, from the tables in it. In an object store it is made in a
-    temporary folder and copied.
-    """
+    """The report of a run folder, from the tables in it."""
     with pipeline.stage(record, "report", terminal):
-        if folder.local is not None:
-            write_report(folder.local)
-        else:
-            with tempfile.TemporaryDirectory() as name:
-                copy = Folder(name)
-                for path in pipeline.TABLES:
-                    content = folder.read(path)
-                    if content is not None:
-                        copy.write(path, content)
-                write_report(Path(name))
-                for path in copy.files():
-                    if path not in pipeline.TABLES:
-                        folder.write(path, copy.read(path) or b"")
+        write_report(folder)
     records.write_record(folder, record)
 
 

@@ -18,6 +18,7 @@ from depara_bench.report.figures.dendrogram import brackets
 from depara_bench.report.figures.heat import best_columns, dense_heat_map
 from depara_bench.report.matrix import Matrix
 from depara_bench.report.tree import NoTree, Tree, grow
+from depara_bench.storage import Folder
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = "</td><script>alert('x')</script> a|b `c` $\\frac$ \x07\n# d [e](http://f) @g \u202eh"
@@ -93,7 +94,7 @@ def make_run(folder, names, targets, affinity=None, rec=None):
 
 
 def pages(run):
-    assert write_report(run) == run / "report.html"
+    write_report(Folder(str(run)))
     return (run / "report.html").read_text(), (run / "report.md").read_text()
 
 
@@ -369,7 +370,7 @@ def test_same_bytes_again(rooms, tmp_path):
     rec = json.loads((again / "run.json").read_text())
     rec["seconds"]["report"] = 1.25
     (again / "run.json").write_text(json.dumps(rec))
-    write_report(again)
+    write_report(Folder(str(again)))
     made = sorted(
         p.relative_to(run) for p in run.rglob("*") if p.suffix in (".svg", ".html", ".md")
     )
@@ -435,11 +436,11 @@ def test_missing_and_damaged_input(tmp_path):
     run = make_run(tmp_path, ["a", "b"], ["a"])
     (run / "run.json").write_text("{")
     with pytest.raises(InputError, match="damaged"):
-        write_report(run)
+        write_report(Folder(str(run)))
     (run / "affinity.parquet").write_bytes(b"PAR1")
     with pytest.raises(InputError, match=r"affinity\.parquet"):
-        write_report(run)
+        write_report(Folder(str(run)))
     (run / "affinity.parquet").unlink()
     with pytest.raises(InputError, match="reduce"):
-        write_report(run)
+        write_report(Folder(str(run)))
     assert not Path(run / "report.html").exists()

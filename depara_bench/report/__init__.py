@@ -1,4 +1,4 @@
-"""The report of a run: `write_report(run)` makes report.html, report.md and figures/*.svg.
+"""The report of a run: `write_report(folder)` makes report.html, report.md and figures/*.svg.
 
 A section is one file of `sections/`: a function from `ReportData` to a `Section`, or to None where
 it has nothing to say, listed in `sections.SECTIONS`, with an .html.j2 and an .md.j2 template.

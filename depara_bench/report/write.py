@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -19,17 +18,17 @@ AFFINITY = ("method", "target", "source", "value")
 RANKINGS = ("method", "target", "rank", "source", "value")
 
 
-def write_report(run: Path) -> Path:
-    """Write report.html, report.md and figures/*.svg of the run folder `run`; the path of the HTML.
+def write_report(folder: Folder) -> None:
+    """Write report.html, report.md and figures/*.svg of a run folder.
 
-    Each file appears whole or not at all, the HTML last. The same tables and run.json give the same
-    bytes. Raises InputError when run.json or a table is missing or damaged.
+    Each file appears whole or not at all, the HTML last; figures of an earlier report that are no
+    longer part of it are deleted. The same tables and run.json give the same bytes.
+    Raises InputError when run.json or a table is missing or damaged.
     """
-    folder = Folder(str(run))
-    report = build(read(folder))
-    for path, content in files(report).items():
+    found = files(build(read(folder)))
+    for path, content in found.items():
         folder.write(path, content.encode("utf-8", errors="replace"))
-    return run / "report.html"
+    folder.delete([path for path in folder.files("figures") if path not in found])
 
 
 def read(folder: Folder) -> ReportData:

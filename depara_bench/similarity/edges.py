@@ -99,7 +99,8 @@ def correlations(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 def _lengths(rows: np.ndarray) -> np.ndarray:
     squares: np.ndarray = np.einsum("ij,ij->i", rows, rows)
-    return np.sqrt(squares)
+    lengths: np.ndarray = np.sqrt(squares)
+    return lengths
 
 
 def _upper(count: int) -> np.ndarray:

@@ -1,0 +1,210 @@
+"""How well a method's affinities agree with a truth: per target, over all targets, with intervals.
+
+Conventions, the same for every method. The source that is the target itself is left out by name.
+Relevant are the `RELEVANT` best sources by the truth. Tied scores share their places: P@K and R@K
+are expectations over the order of tied sources, correlations use average ranks. A method (or a
+truth) that gives all sources one value has no ranking: its correlations are 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+RELEVANT = 5
+"""Best sources of a target that count as relevant, as in DEPARA."""
+
+CORRELATIONS = ("spearman", "kendall", "weighted_tau", "pearson")
+
+
+@dataclass(frozen=True)
+class TargetScore:
+    """Scores of one ranking of n sources against the truth.
+
+    precision, recall: (n,) P@K and R@K for K = 1..n. The correlations; regret: loss lost by
+    following the first choice, relative to the best source's loss (None where the truth has no
+    losses); relative_top1: value of the first choice over that of the best. ties: how many sources
+    share their score with another.
+    """
+
+    precision: np.ndarray
+    recall: np.ndarray
+    spearman: float
+    kendall: float
+    weighted_tau: float
+    pearson: float
+    regret: float | None
+    relative_top1: float
+    ties: int
+
+
+def score_target(
+    scores: np.ndarray, value: np.ndarray, loss: np.ndarray | None = None
+) -> TargetScore:
+    """Compare scores (n,) of a method with the value (n,) and loss (n,) of the same sources.
+
+    Higher scores and values are better. n >= 2; self already left out.
+    """
+    hits = np.cumsum(_expected_relevance(scores, relevance(value)))
+    count = len(scores)
+    chosen = scores == scores.max()
+    return TargetScore(
+        precision=hits / np.arange(1, count + 1),
+        recall=hits / min(RELEVANT, count),
+        regret=None if loss is None else float(loss[chosen].mean() / loss.min() - 1.0),
+        relative_top1=float(value[chosen].mean() / value.max()),
+        ties=int(count - (np.unique(scores, return_counts=True)[1] == 1).sum()),
+        **correlations(scores, value),
+    )
+
+
+def relevance(value: np.ndarray) -> np.ndarray:
+    """(n,) in [0, 1], sum min(RELEVANT, n): 1 for the best sources; those that tie for the last
+    places share them.
+    """
+    count = min(RELEVANT, len(value))
+    threshold = np.sort(value)[-count]
+    above = value > threshold
+    tied = value == threshold
+    shared: np.ndarray = above + tied * (count - above.sum()) / tied.sum()
+    return shared
+
+
+def _expected_relevance(scores: np.ndarray, relevant: np.ndarray) -> np.ndarray:
+    """Relevance at each place of the ranking, (n,), expected over the order of tied scores."""
+    _, group, sizes = np.unique(-scores, return_inverse=True, return_counts=True)
+    return np.repeat(np.bincount(group, weights=relevant) / sizes, sizes)
+
+
+def correlations(scores: np.ndarray, value: np.ndarray) -> dict[str, float]:
+    """Correlations of scores (n,) and value (n,), by the names of `CORRELATIONS`.
+
+    Spearman; Kendall's tau-b; weighted tau with hyperbolic weights averaged over both rankings
+    (Vigna 2015, scipy's default, as the LogME papers); Pearson.
+    """
+    if np.ptp(scores) == 0.0 or np.ptp(value) == 0.0:
+        return dict.fromkeys(CORRELATIONS, 0.0)
+    return {
+        "spearman": float(stats.spearmanr(scores, value).statistic),
+        "kendall": float(stats.kendalltau(scores, value).statistic),
+        "weighted_tau": float(stats.weightedtau(scores, value).statistic),
+        "pearson": float(stats.pearsonr(scores, value).statistic),
+    }
+
+
+def random_score(value: np.ndarray, loss: np.ndarray | None = None) -> TargetScore:
+    """What a ranking drawn at random scores on average: P@K = RELEVANT / n for every K."""
+    count = len(value)
+    share = min(RELEVANT, count) / count
+    ks = np.arange(1, count + 1)
+    return TargetScore(
+        precision=np.full(count, share),
+        recall=share * ks / min(RELEVANT, count),
+        **dict.fromkeys(CORRELATIONS, 0.0),
+        regret=None if loss is None else float(loss.mean() / loss.min() - 1.0),
+        relative_top1=float(value.mean() / value.max()),
+        ties=0,
+    )
+
+
+def average_ranks(value: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """Ranks (T, S) by falling value, 1 = best, per target, self pairs (own, bool) NaN."""
+    ranks = np.full(value.shape, np.nan)
+    for t in range(len(value)):
+        others = ~own[t]
+        ranks[t, others] = stats.rankdata(-value[t, others])
+    return ranks
+
+
+def popularity(ranks: np.ndarray) -> np.ndarray:
+    """Scores (T, S) that know nothing of the target: minus each source's mean rank over the *other*
+    targets (leave-target-out). ranks (T, S), self NaN.
+    """
+    scores = np.empty_like(ranks)
+    for t in range(len(ranks)):
+        rest = np.delete(ranks, t, axis=0)
+        known = np.isfinite(rest)
+        sums = np.where(known, rest, 0.0).sum(axis=0)
+        # A source that is ranked for no other target has no popularity: the middle of the field.
+        middle = (ranks.shape[1]) / 2
+        scores[t] = -np.where(known.any(axis=0), sums / np.maximum(known.sum(axis=0), 1), middle)
+    return scores
+
+
+def symmetric_ceiling(
+    ranks: np.ndarray, targets: Sequence[str], sources: Sequence[str]
+) -> np.ndarray:
+    """Scores (T, S) of a symmetric method that knows the truth: minus the mean of the ranks of the
+    pair in both directions. Not a proven ceiling; it shows what symmetry costs. A source that is no
+    target has one direction only, which counts alone.
+    """
+    scores = -ranks.copy()
+    row, column = {n: i for i, n in enumerate(targets)}, {n: i for i, n in enumerate(sources)}
+    for t, target in enumerate(targets):
+        for s, source in enumerate(sources):
+            if source != target and source in row and target in column:
+                scores[t, s] = -(ranks[t, s] + ranks[row[source], column[target]]) / 2
+    return scores
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over targets with its 95 % bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def resamples(count: int, replicates: int, seed: int) -> np.ndarray:
+    """Weights (replicates, count) of a bootstrap over `count` things: how often each was drawn,
+    over count. Rows sum to 1.
+    """
+    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), replicates)
+    return drawn / count
+
+
+def mean_interval(values: np.ndarray, weights: np.ndarray) -> Interval:
+    """Mean of values (T,) with the percentile interval over weights (replicates, T)."""
+    means = weights @ values
+    low, high = np.percentile(means, [2.5, 97.5])
+    return Interval(float(values.mean()), float(low), float(high))
+
+
+def compare_sentence(one: str, other: str, difference: Interval, higher: bool = True) -> str:
+    """A paired difference (one - other) in words; `higher`: more of the metric is better."""
+    if difference.low <= 0.0 <= difference.high:
+        return f"{one} and {other} cannot be told apart"
+    first = (difference.value > 0.0) == higher
+    better, worse = (one, other) if first else (other, one)
+    return f"{better} ranks better than {worse}"
+
+
+def score_all(
+    scores: np.ndarray, value: np.ndarray, loss: np.ndarray | None, own: np.ndarray
+) -> list[TargetScore]:
+    """`score_target` for each row of scores (T, S) against value and loss (T, S); own (T, S) bool
+    marks self pairs, which are left out.
+    """
+    return [
+        score_target(
+            scores[t, ~own[t]], value[t, ~own[t]], None if loss is None else loss[t, ~own[t]]
+        )
+        for t in range(len(scores))
+    ]
+
+
+def metric_columns(scores: Sequence[TargetScore]) -> Mapping[tuple[str, int | None], np.ndarray]:
+    """Values (T,) by (metric, K), as contract C5 names them; K None where there is none."""
+    columns: dict[tuple[str, int | None], np.ndarray] = {}
+    for k in range(1, len(scores[0].precision) + 1):
+        columns["p@k", k] = np.array([score.precision[k - 1] for score in scores])
+        columns["r@k", k] = np.array([score.recall[k - 1] for score in scores])
+    for metric in (*CORRELATIONS, "regret", "relative_top1"):
+        values = [getattr(score, metric) for score in scores]
+        if None not in values:
+            columns[metric, None] = np.array(values, dtype=np.float64)
+    return columns

@@ -1,0 +1,1 @@
+"""Truth: how well transfers really went, measured here or taken from elsewhere."""

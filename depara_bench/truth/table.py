@@ -1,0 +1,166 @@
+"""A truth: what transferring from each source to each target was worth.
+
+On disk (contract C6) a table `source, target, value`, CSV or Parquet, higher is better, with an
+optional `loss` (of the transfer, lower is better), and beside it a header `<table>.yaml` that says
+where it comes from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from depara_bench.config import nearest, read_yaml
+from depara_bench.embedded import embedded
+from depara_bench.errors import InputError
+
+
+@dataclass(frozen=True)
+class Truth:
+    """value (T, S) float64, higher is better; loss (T, S) float64 or None, lower is better.
+    NaN where nothing was measured. origin: in words, with the citation.
+    """
+
+    name: str
+    targets: tuple[str, ...]
+    sources: tuple[str, ...]
+    value: np.ndarray
+    loss: np.ndarray | None
+    origin: str
+
+    def restrict(self, targets: Sequence[str], sources: Sequence[str]) -> Truth:
+        """The truth for these targets and sources, in this order.
+
+        Raises InputError naming a target, source or pair that is not in it. Self pairs need not be
+        there: they are never ranked.
+        """
+        for role, wanted, known in (
+            ("target", targets, self.targets),
+            ("source", sources, self.sources),
+        ):
+            for name in wanted:
+                if name not in known and not (role == "source" and tuple(targets) == (name,)):
+                    raise InputError(
+                        f"truth '{self.name}': has no {role} '{name}' of this run; nearest:"
+                        f" {nearest(name, known)}; give another --truth, or fewer models"
+                    )
+        rows = [self.targets.index(name) for name in targets]
+        columns = [self.sources.index(name) for name in sources]
+        value = self.value[np.ix_(rows, columns)]
+        for t, target in enumerate(targets):
+            for s, source in enumerate(sources):
+                if source != target and np.isnan(value[t, s]):
+                    raise InputError(
+                        f"truth '{self.name}': lacks the pair {source} -> {target}; measure it, or"
+                        f" leave one of the two out of the run"
+                    )
+        loss = None if self.loss is None else self.loss[np.ix_(rows, columns)]
+        return Truth(self.name, tuple(targets), tuple(sources), value, loss, self.origin)
+
+
+def from_table(table: pd.DataFrame, name: str, origin: str, where: str) -> Truth:
+    """A truth from rows `source, target, value` and perhaps `loss`.
+
+    Raises InputError for a missing column, a pair given twice, or a value that is not finite.
+    """
+    for column in ("source", "target", "value"):
+        if column not in table.columns:
+            raise InputError(
+                f"{where}: has no column '{column}'; a truth has source, target and value"
+            )
+    if table.empty:
+        raise InputError(f"{where}: holds no rows")
+    table = table.assign(source=table["source"].astype(str), target=table["target"].astype(str))
+    twice = table.duplicated(["source", "target"])
+    if twice.any():
+        row = table[twice].iloc[0]
+        raise InputError(f"{where}: the pair {row['source']} -> {row['target']} is given twice")
+    targets = tuple(dict.fromkeys(table["target"]))
+    sources = tuple(dict.fromkeys(table["source"]))
+    matrices: dict[str, np.ndarray] = {}
+    for column in ("value", "loss"):
+        if column not in table.columns:
+            continue
+        numbers = pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=np.float64)
+        bad = ~np.isfinite(numbers)
+        if bad.any():
+            row = table[bad].iloc[0]
+            raise InputError(
+                f"{where}: {column} of {row['source']} -> {row['target']} is"
+                f" '{row[column]}', not a finite number"
+            )
+        matrix = np.full((len(targets), len(sources)), np.nan)
+        rows = [targets.index(target) for target in table["target"]]
+        columns = [sources.index(source) for source in table["source"]]
+        matrix[rows, columns] = numbers
+        matrices[column] = matrix
+    return Truth(name, targets, sources, matrices["value"], matrices.get("loss"), origin)
+
+
+def to_table(truth: Truth) -> pd.DataFrame:
+    """Rows `source, target, value` (and `loss`) of what was measured, target by target."""
+    t, s = np.nonzero(np.isfinite(truth.value))
+    columns: dict[str, Any] = {
+        "source": [truth.sources[i] for i in s],
+        "target": [truth.targets[i] for i in t],
+        "value": truth.value[t, s],
+    }
+    if truth.loss is not None:
+        columns["loss"] = truth.loss[t, s]
+    return pd.DataFrame(columns)
+
+
+def find_truth(reference: str, base: Path) -> Path:
+    """Path of a truth table: a file, or an embedded one by "zoo" or "zoo/table" ("rooms/large")."""
+    path = base / reference
+    if path.suffix in (".csv", ".parquet"):
+        if not path.is_file():
+            raise InputError(f"truth: {path} does not exist; check --truth")
+        return path
+    zoo, _, table = reference.partition("/")
+    try:
+        folder = embedded("zoo", zoo, "truth")
+    except InputError as error:
+        raise InputError(
+            f"truth: '{reference}' is no embedded truth; name one, or give a .csv or .parquet file"
+        ) from error
+    if not table:
+        header = read_yaml(folder / "default.yaml")
+        table = str(header.get("table", ""))
+    path = folder / f"{table}.csv"
+    if not path.is_file():
+        known = sorted(p.stem for p in folder.glob("*.csv"))
+        raise InputError(f"truth: zoo '{zoo}' has no table '{table}'; it has {', '.join(known)}")
+    return path
+
+
+def read_truth(reference: str, base: Path) -> Truth:
+    """The truth table at a path, or embedded. Raises InputError naming file and pair."""
+    path = find_truth(reference, base)
+    try:
+        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    except Exception as error:  # the readers raise a dozen kinds for a file that is no table
+        raise InputError(f"{path}: is not a readable table ({type(error).__name__})") from error
+    header = path.with_suffix(".yaml")
+    origin = str(read_yaml(header).get("origin", "")) if header.is_file() else ""
+    return from_table(table, path.stem, origin, str(path))
+
+
+def write_truth(truth: Truth, path: Path) -> None:
+    """The table and, beside it, its header. Raises InputError for an unknown ending."""
+    table = to_table(truth)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".parquet":
+        table.to_parquet(path, index=False)
+    elif path.suffix == ".csv":
+        path.write_text(table.to_csv(index=False, lineterminator="\n"), encoding="utf-8")
+    else:
+        raise InputError(f"--out {path}: must end in .csv or .parquet")
+    header = {"origin": truth.origin, "rows": len(table), "higher": "is better"}
+    path.with_suffix(".yaml").write_text(yaml.safe_dump(header, sort_keys=False), encoding="utf-8")
