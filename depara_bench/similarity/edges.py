@@ -76,8 +76,7 @@ def average_ranks(values: np.ndarray) -> np.ndarray:
     count = len(values)
     if count >= 2**32:
         raise ValueError("more than 2**32 edges do not fit the packed sort")
-    levels = np.rint(values / _RESOLUTION).astype(np.int64)
-    packed = np.sort((levels << 32) | np.arange(count, dtype=np.int64))
+    packed = np.sort((levels_of(values) << 32) | np.arange(count, dtype=np.int64))
     order = packed & 0xFFFFFFFF
     levels = packed >> 32
     starts = np.flatnonzero(np.concatenate(([True], levels[1:] != levels[:-1])))
@@ -89,6 +88,12 @@ def average_ranks(values: np.ndarray) -> np.ndarray:
     ranks = np.empty(count)
     ranks[order] = sorted_ranks
     return ranks
+
+
+def levels_of(values: np.ndarray) -> np.ndarray:
+    """Values (E,) in [-1, 1] as whole numbers (E,) int64; those that tie get the same one."""
+    levels: np.ndarray = np.rint(values / _RESOLUTION).astype(np.int64)
+    return levels
 
 
 def correlations(left: np.ndarray, right: np.ndarray) -> np.ndarray:

@@ -1,0 +1,111 @@
+"""Nodes and edges of a resampled probe: for error bars, and for fewer images than there are.
+
+A resample is a vector of counts (N,): how often each image was drawn. Nodes are means over images,
+so theirs are re-weighted exactly. Edges are computed anew: features are centred on the resample's
+own mean, an edge between images drawn a and b times counts a * b times, pairs of an image with
+itself drop out, and ranks are the average ranks of that multiset. Everything comes from one Gram
+matrix per model; the features are not read again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Executor
+
+import numpy as np
+
+from depara_bench.similarity.edges import levels_of
+
+
+def node_matrices(cosines: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Node similarities (B, M, M) of resamples counts (B, N) from the cosines (N, M, M) of each
+    image.
+    """
+    images, models, _ = cosines.shape
+    weights = counts / counts.sum(axis=1, keepdims=True)
+    mixed: np.ndarray = weights @ cosines.reshape(images, models * models)
+    return mixed.reshape(-1, models, models)
+
+
+def gram(features: np.ndarray) -> np.ndarray:
+    """Inner products (N, N) float64 of features (N, F) around their mean.
+
+    Around the mean so that centring on a resample's mean later loses no digits.
+    """
+    rows = np.array(features, dtype=np.float64)
+    rows -= rows.mean(axis=0)
+    products: np.ndarray = rows @ rows.T
+    return products
+
+
+def edge_matrices(grams: Sequence[np.ndarray], counts: np.ndarray, pool: Executor) -> np.ndarray:
+    """Edge similarities (B, M, M) of resamples counts (B, N) from `gram` of each of M models."""
+    return np.stack(list(pool.map(lambda one: edge_matrix(grams, one), counts)))
+
+
+def edge_matrix(grams: Sequence[np.ndarray], counts: np.ndarray) -> np.ndarray:
+    """Edge similarities (M, M) of one resample counts (N,); fewer than 3 distinct images give 0."""
+    drawn = np.flatnonzero(counts)
+    if len(drawn) < 3:
+        return np.zeros((len(grams), len(grams)))
+    times = counts[drawn].astype(np.float64)
+    upper = np.triu(np.ones((len(drawn), len(drawn)), dtype=bool), 1)
+    multiplicity = np.outer(times, times)[upper]
+    root = np.sqrt(multiplicity)
+    rows = np.empty((len(grams), len(multiplicity)))
+    for model, products in enumerate(grams):
+        cosines = _centred_cosines(products[np.ix_(drawn, drawn)], times)[upper]
+        ranks = weighted_ranks(cosines, multiplicity)
+        ranks -= (ranks @ multiplicity) / multiplicity.sum()
+        ranks *= root
+        length = np.sqrt(ranks @ ranks)
+        rows[model] = ranks / length if length > 0.0 else 0.0
+    return np.clip(rows @ rows.T, -1.0, 1.0)
+
+
+def _centred_cosines(products: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Cosines (n, n) of features around their weighted mean, from their inner products (n, n).
+
+    A row that the centring leaves (next to) nothing of has cosine 0.
+    """
+    weights = times / times.sum()
+    means = products @ weights
+    centred = products - means[:, None] - means + weights @ means
+    squares = centred.diagonal()
+    largest = max(float(products.diagonal().max()), 0.0)
+    zero = squares <= 1e-14 * largest
+    scale = np.divide(1.0, np.sqrt(np.where(zero, 1.0, squares)), where=~zero,
+                      out=np.zeros_like(squares))  # fmt: skip
+    centred *= scale[:, None]
+    centred *= scale
+    return centred
+
+
+def weighted_ranks(values: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Average ranks (E,) of values (E,) in [-1, 1], each of which stands `times` (E,) times."""
+    count = len(values)
+    packed = np.sort((levels_of(values) << 32) | np.arange(count, dtype=np.int64))
+    order = packed & 0xFFFFFFFF
+    levels = packed >> 32
+    starts = np.flatnonzero(np.concatenate(([True], levels[1:] != levels[:-1])))
+    sorted_times = times[order]
+    sizes = np.add.reduceat(sorted_times, starts)
+    middle = np.cumsum(sizes) - (sizes - 1.0) / 2.0
+    ranks = np.empty(count)
+    ranks[order] = np.repeat(middle, np.diff(np.append(starts, count)))
+    return ranks
+
+
+def bootstrap_counts(images: int, replicates: int, seed: int) -> np.ndarray:
+    """Counts (replicates, images) of a bootstrap over images, by seed."""
+    random = np.random.default_rng(seed)
+    return random.multinomial(images, np.full(images, 1.0 / images), replicates)
+
+
+def subset_counts(images: int, size: int, replicates: int, seed: int) -> np.ndarray:
+    """Counts (replicates, images), `size` of them 1 and the rest 0, drawn without replacement."""
+    random = np.random.default_rng([seed, size])
+    counts = np.zeros((replicates, images), dtype=np.int64)
+    for row in counts:
+        row[random.choice(images, size, replace=False)] = 1
+    return counts
