@@ -10,6 +10,7 @@ from depara_bench import record as records
 from depara_bench.engine import Engine
 from depara_bench.errors import InputError
 from depara_bench.job import JobFile
+from depara_bench.plan import clear, make_plan
 from depara_bench.record import Record
 from depara_bench.report import write_report
 from depara_bench.storage import Folder, storage_errors
@@ -67,9 +68,9 @@ def _extract(
     fresh: bool,
     allow_code: bool,
 ) -> Record:
-    plan = pipeline.make_plan(jobfile, folder, terminal, fresh=fresh, allow_code=allow_code)
+    plan = make_plan(jobfile, folder, terminal, fresh=fresh, allow_code=allow_code)
     if fresh:
-        pipeline.clear(folder)
+        clear(folder)
     try:
         record = pipeline.run_extraction(plan, engine, terminal)
     except KeyboardInterrupt:

@@ -106,7 +106,7 @@ def draw(zoo: Path, to: Path, scenes: Sequence[int] = (3, 14, 27)) -> None:
                         0.5,
                         0.5,
                         as_text(task, content),
-                        fontsize=8,
+                        fontsize=7,
                         ha="center",
                         va="center",
                         transform=axes.transAxes,

@@ -12,7 +12,6 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +25,7 @@ from depara_bench.rooms.networks import build
 from depara_bench.rooms.quality import Quality, constant_for, from_dict, measure, read_csv, to_csv
 from depara_bench.rooms.tasks import TASKS
 
+_METADATA = "rooms"  # entry of a weights file: recipe and quality
 RECIPE = 1  # raise it when scenes, labels, networks or the training change
 
 
@@ -174,10 +174,11 @@ def write_whole(path: Path, content: bytes) -> None:
 def _save(out: Path, result: TrainedResult, mark: str) -> None:
     from safetensors.torch import save
 
-    # The seconds stay out of the file: the same recipe gives the same bytes.
-    row = json.dumps(asdict(replace(result.quality, seconds=None)), sort_keys=True)
+    # The seconds stay out of the file, and there is one entry only (the library keeps no order of
+    # several): the same recipe gives the same bytes.
+    kept = {"fingerprint": mark, "quality": asdict(replace(result.quality, seconds=None))}
     state = {name: value.contiguous() for name, value in result.state.items()}
-    content = save(state, metadata={"fingerprint": mark, "quality": row})
+    content = save(state, metadata={_METADATA: json.dumps(kept, sort_keys=True)})
     write_whole(weights_path(out, result.quality.task), content)
 
 
@@ -195,12 +196,12 @@ def trained(out: Path, task: str, settings: Settings | None = None) -> Quality |
         return None
     try:
         with safe_open(path, framework="pt") as file:
-            metadata: dict[str, Any] = file.metadata() or {}
-    except (SafetensorError, OSError):
+            kept = json.loads((file.metadata() or {}).get(_METADATA, "{}"))
+    except (SafetensorError, OSError, ValueError):
         return None
-    if settings is not None and metadata.get("fingerprint") != fingerprint(task, settings):
+    if settings is not None and kept.get("fingerprint") != fingerprint(task, settings):
         return None
-    return from_dict(json.loads(metadata["quality"])) if "quality" in metadata else None
+    return from_dict(kept["quality"]) if "quality" in kept else None
 
 
 def manifest(out: Path, tasks: Sequence[str]) -> str:

@@ -60,7 +60,8 @@ def edge_matrix(grams: Sequence[np.ndarray], counts: np.ndarray) -> np.ndarray:
         ranks *= root
         length = np.sqrt(ranks @ ranks)
         rows[model] = ranks / length if length > 0.0 else 0.0
-    return np.clip(rows @ rows.T, -1.0, 1.0)
+    products: np.ndarray = rows @ rows.T
+    return products.clip(-1.0, 1.0)
 
 
 def _centred_cosines(products: np.ndarray, times: np.ndarray) -> np.ndarray:
@@ -70,7 +71,7 @@ def _centred_cosines(products: np.ndarray, times: np.ndarray) -> np.ndarray:
     """
     weights = times / times.sum()
     means = products @ weights
-    centred = products - means[:, None] - means + weights @ means
+    centred: np.ndarray = products - means[:, None] - means + weights @ means
     squares = centred.diagonal()
     largest = max(float(products.diagonal().max()), 0.0)
     zero = squares <= 1e-14 * largest
