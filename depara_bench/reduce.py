@@ -169,7 +169,7 @@ def reduce(
             zeros.update(zip(task.payload.models, ranked[task.key], strict=True))
         results = run(pairs := reduce_tasks(models, methods, tile))
     finally:
-        folder.delete(folder.files("scratch"))
+        folder.delete_folder("scratch")
     index = {model: i for i, model in enumerate(models)}
     found = {EDGES: Similarity(np.zeros((len(models), len(models))), _positive(zeros))}
     for method in methods:

@@ -111,6 +111,8 @@ def locked(folder: Folder) -> Iterator[None]:
         yield
         return
     made = not place.exists()
+    if not made and not place.is_dir():
+        raise InputError(f"{folder.uri}: is a file, not a folder; choose another --out")
     with storage_errors(folder.uri):
         place.mkdir(parents=True, exist_ok=True)
         stream = (place / LOCK).open("a")

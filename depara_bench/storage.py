@@ -110,6 +110,12 @@ class Folder:
             with contextlib.suppress(FileNotFoundError):
                 filesystem.delete_file(f"{root}/{path}")
 
+    def delete_folder(self, path: str) -> None:
+        """Delete a folder and all that is in it, where it is there."""
+        filesystem, root = self.open()
+        with contextlib.suppress(FileNotFoundError):
+            filesystem.delete_dir(f"{root}/{path}")
+
 
 TEMPORARY = ".tmp"
 """Ending of files being written; what a killed process left of them is swept at the next start."""

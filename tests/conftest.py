@@ -58,8 +58,8 @@ JOB = {
 def job(tmp_path: Path) -> Callable[..., Path]:
     """A job file on four trained models and 14 scenes, with fields changed as asked."""
 
-    def write(name: str = "job.yaml", **fields: object) -> Path:
-        path = tmp_path / name
+    def write(file: str = "job.yaml", /, **fields: object) -> Path:
+        path = tmp_path / file
         path.write_text(yaml.safe_dump({**JOB, **fields}))
         return path
 

@@ -193,8 +193,8 @@ def descendants(pid: int) -> dict[int, str]:
 def test_an_actor_killed_in_mid_run_is_replaced(command: Command, job: MakeJob, tmp_path: Path):
     """A cluster of its own, kill -9 of an actor that is at work: exit 0 and the same bytes."""
     path = job(
-        probe={"kind": "rooms", "count": 1500, "seed": 303},
-        block_size=15,
+        probe={"kind": "rooms", "count": 600, "seed": 303},
+        block_size=6,
         resources={"workers": 2, "cpus": 1},
     )
     out, calm = tmp_path / "killed", tmp_path / "calm"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,7 @@ def as_text(task: RoomTask, target: NDArray[Any]) -> str:
 def draw(zoo: Path, to: Path, scenes: Sequence[int] = (3, 14, 27)) -> None:
     """Write the picture of the networks in `zoo` to `to` (PNG)."""
     from matplotlib.figure import Figure
+    from PIL import Image
 
     images, labels = render_labelled(HELD_OUT_SEED, scenes, list(TASKS))
     blocks = 2  # of tasks side by side
@@ -116,8 +118,11 @@ def draw(zoo: Path, to: Path, scenes: Sequence[int] = (3, 14, 27)) -> None:
                     axes.set_title(title, fontsize=9, pad=2)
                 if k == 0 and part == 0:
                     axes.set_ylabel(task.name.replace("_", "\n"), fontsize=9)
+    drawn = io.BytesIO()
+    figure.savefig(drawn)
     to.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(to)
+    # 256 colours are plenty here, and a third of the size.
+    Image.open(drawn).convert("RGB").quantize(256).save(to, optimize=True)
 
 
 def example_scenes(to: Path, style: str = "plain", count: int = 24) -> None:

@@ -60,8 +60,8 @@ def edge_matrix(grams: Sequence[np.ndarray], counts: np.ndarray) -> np.ndarray:
         ranks *= root
         length = np.sqrt(ranks @ ranks)
         rows[model] = ranks / length if length > 0.0 else 0.0
-    products: np.ndarray = rows @ rows.T
-    return products.clip(-1.0, 1.0)
+    matrix: np.ndarray = rows @ rows.T
+    return matrix.clip(-1.0, 1.0)
 
 
 def _centred_cosines(products: np.ndarray, times: np.ndarray) -> np.ndarray:
