@@ -298,3 +298,21 @@ def test_everything_but_the_ray_engine_works_without_ray(job: MakeJob, tmp_path:
     refused = call("run", job(), "--out", tmp_path / "out", "--engine", "ray")
     assert refused.returncode == 2 and "Ray is not installed" in refused.stderr
     assert refused.stderr.count("\n") == 1
+
+
+def test_rooms_train_trains_and_tells_of_the_gate(command: Command, tmp_path: Path):
+    """A network that is trained too little: written, its row shown, and named as below the gate;
+    asked again, it is not trained again."""
+    out = tmp_path / "zoo"
+    arguments = ["rooms", "train", "--out", out, "--tasks", "class_places", "--engine", "local"]
+    for field in ("images=64", "epochs=1", "held_out=32"):
+        arguments += ["--set", field]
+    first = command(*arguments)
+    assert (
+        first.code == 1 and "class_places" in first.out and "missed the quality gate" in first.err
+    )
+    weights = out / "weights" / "class_places.safetensors"
+    written = weights.stat().st_mtime_ns
+    assert command(*arguments).code == 1 and weights.stat().st_mtime_ns == written
+    assert_refused(command("rooms", "train", "--set", "epchs=3"), "epchs", "did you mean 'epochs'")
+    assert_refused(command("rooms", "train", "--tasks", "depht"), "depht")

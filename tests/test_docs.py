@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -54,6 +55,25 @@ def test_the_commands_of_the_readme(
         result = command(*words[1:])
         assert result.code == 0, (words, result.err)
     assert (tmp_path / "my-run" / "report.html").exists()
+
+
+def test_the_commands_of_the_rooms_page(
+    command: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Beside a copy of the trained zoo there is nothing to train, and no byte changes; elsewhere,
+    with few scenes."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / "zoo" / "rooms", tmp_path / "zoo" / "rooms")
+    files = [p for p in (tmp_path / "zoo").rglob("*") if p.is_file()]
+    before = {path: path.read_bytes() for path in files}
+    full, some = commands(ROOT / "docs" / "rooms.md")
+    assert command(*full[1:]).code == 0
+    assert {path: path.read_bytes() for path in files} == before
+    some = [str(tmp_path / "few") if word.startswith("/") else word for word in some]
+    for field in ("images=40", "epochs=1", "held_out=20"):
+        some += ["--set", field]
+    assert command(*some[1:], "--engine", "local").code in (0, 1)  # 1: below the quality gate
+    assert (tmp_path / "few" / "weights" / "denoise.safetensors").exists()
 
 
 def test_the_tutorial_and_the_reading_of_its_run(

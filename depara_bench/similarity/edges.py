@@ -46,7 +46,7 @@ def edges(features: np.ndarray, *, center: bool = True) -> tuple[np.ndarray, int
     if center:
         smallest = 1e-12 * float(_lengths(rows).max())
         rows -= rows.mean(axis=0)
-    products = rows @ rows.T
+    products = np.dot(rows, rows.T)  # not @: it lets the other threads run meanwhile
     lengths = np.sqrt(products.diagonal())
     zero = lengths <= smallest
     # Scaling the products is cheaper than scaling the rows: there are fewer images than features.

@@ -10,9 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# Values of each model that are converted to float64 at a time: small enough that the buffer of a
-# few dozen models stays in the processor's cache, large enough that calls cost nothing.
-_CHUNK = 8192
+# Bytes of one side's values that are converted to float64 at a time: few enough to stay in the
+# processor's cache, enough that the calls themselves cost nothing.
+_CHUNK_BYTES = 4 << 20
+
+# Images that one thread takes at a time.
+_RUN = 4
 
 
 @dataclass(frozen=True)
@@ -37,36 +40,56 @@ def image_cosines(
     with a vector of zeros is 0 by definition. Products and sums are float64; squares of float32
     neither over- nor underflow there, so nothing is scaled first.
     """
+    ((cosines, zero),) = _run_cosines(left, right, range(image, image + 1))
+    return cosines, zero
+
+
+def _run_cosines(
+    left: Sequence[np.ndarray], right: Sequence[np.ndarray] | None, images: range
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """`image_cosines` of several images, with one pair of buffers for all of them."""
     width = left[0].shape[1]
-    rows = np.empty((len(left), min(_CHUNK, width)))
-    columns = rows if right is None else np.empty((len(right), min(_CHUNK, width)))
-    others = left if right is None else right
-    products = np.zeros((len(left), len(others)))
-    left_squares = np.zeros(len(left))
-    right_squares = left_squares if right is None else np.zeros(len(others))
-    for start in range(0, width, _CHUNK):
-        stop = min(start + _CHUNK, width)
-        part = _fill(rows, left, image, start, stop)
-        other = part if right is None else _fill(columns, others, image, start, stop)
-        products += part @ other.T
-        if right is not None:
+    most = max(len(left), len(right or ()))
+    step = min(width, max(1, _CHUNK_BYTES // (8 * most)))
+    left_buffer = np.empty(len(left) * step)
+    right_buffer = None if right is None else np.empty(len(right) * step)
+    found = []
+    for image in images:
+        products = np.zeros((len(left), len(left if right is None else right)))
+        left_squares, right_squares = np.zeros(len(left)), np.zeros(products.shape[1])
+        for start in range(0, width, step):
+            columns = slice(start, min(start + step, width))
+            part = _gather(left_buffer, left, image, columns)
+            # np.dot, not @: it lets the other threads run meanwhile.
+            if right is None or right_buffer is None:
+                products += np.dot(part, part.T)
+                continue
+            other = _gather(right_buffer, right, image, columns)
+            products += np.dot(part, other.T)
             left_squares += np.einsum("ij,ij->i", part, part)
             right_squares += np.einsum("ij,ij->i", other, other)
-    if right is None:
-        left_squares = right_squares = products.diagonal()
-    zero = left_squares == 0.0
-    lengths = np.sqrt(np.outer(left_squares, right_squares))
-    cosines = np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0.0)
-    return np.clip(cosines, -1.0, 1.0), zero
+        if right is None:
+            left_squares = right_squares = products.diagonal()
+        found.append((_scaled(products, left_squares, right_squares), left_squares == 0.0))
+    return found
 
 
-def _fill(
-    buffer: np.ndarray, maps: Sequence[np.ndarray], image: int, start: int, stop: int
+def _gather(
+    buffer: np.ndarray, maps: Sequence[np.ndarray], image: int, columns: slice
 ) -> np.ndarray:
-    part = buffer[:, : stop - start]
-    for model, values in enumerate(maps):
-        part[model] = values[image, start:stop]
-    return part
+    """Some columns of one image's maps as (models, columns) float64, in the buffer."""
+    part = buffer[: len(maps) * (columns.stop - columns.start)]
+    np.concatenate([values[image, columns] for values in maps], out=part)
+    return part.reshape(len(maps), -1)
+
+
+def _scaled(products: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Cosines (a, b) from inner products (a, b) and squared lengths (a,) and (b,)."""
+    lengths = np.sqrt(np.outer(left, right))
+    cosines: np.ndarray = np.divide(
+        products, lengths, out=np.zeros_like(products), where=lengths > 0.0
+    )
+    return cosines.clip(-1.0, 1.0)
 
 
 def cosine_sum(
@@ -74,9 +97,11 @@ def cosine_sum(
 ) -> CosineSum:
     """Sum of `image_cosines` over the n images of the arrays, in the order of the images."""
     images = range(left[0].shape[0])
+    runs = [images[i : i + _RUN] for i in range(0, len(images), _RUN)]
     total = np.zeros((len(left), len(left if right is None else right)))
     zeros = np.zeros(len(left), dtype=np.int64)
-    for cosines, zero in pool.map(lambda image: image_cosines(left, right, image), images):
-        total += cosines
-        zeros += zero
+    for run in pool.map(lambda run: _run_cosines(left, right, run), runs):
+        for cosines, zero in run:
+            total += cosines
+            zeros += zero
     return CosineSum(total, zeros)

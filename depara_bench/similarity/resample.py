@@ -2,14 +2,14 @@
 
 A resample is a vector of counts (N,): how often each image was drawn. Nodes are means over images,
 so theirs are re-weighted exactly. Edges are computed anew: features are centred on the resample's
-own mean, an edge between images drawn a and b times counts a * b times, pairs of an image with
-itself drop out, and ranks are the average ranks of that multiset. Everything comes from one Gram
-matrix per model; the features are not read again.
+own mean (where the run centres them), an edge between images drawn a and b times counts a * b
+times, pairs of an image with itself drop out, and ranks are the average ranks of that multiset.
+Everything comes from one Gram matrix per model; the features are not read again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 
 import numpy as np
@@ -27,23 +27,39 @@ def node_matrices(cosines: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return mixed.reshape(-1, models, models)
 
 
-def gram(features: np.ndarray) -> np.ndarray:
-    """Inner products (N, N) float64 of features (N, F) around their mean.
+def gram(features: np.ndarray, *, center: bool = True) -> np.ndarray:
+    """Inner products (N, N) float64 of features (N, F), around their mean where `center`.
 
     Around the mean so that centring on a resample's mean later loses no digits.
     """
     rows = np.array(features, dtype=np.float64)
-    rows -= rows.mean(axis=0)
-    products: np.ndarray = rows @ rows.T
+    if center:
+        rows -= rows.mean(axis=0)
+    products: np.ndarray = np.dot(rows, rows.T)  # not @: it lets the other threads run meanwhile
     return products
 
 
-def edge_matrices(grams: Sequence[np.ndarray], counts: np.ndarray, pool: Executor) -> np.ndarray:
-    """Edge similarities (B, M, M) of resamples counts (B, N) from `gram` of each of M models."""
-    return np.stack(list(pool.map(lambda one: edge_matrix(grams, one), counts)))
+def edge_matrices(
+    grams: Sequence[np.ndarray],
+    counts: np.ndarray,
+    pool: Executor,
+    *,
+    center: bool = True,
+    advance: Callable[[int], None] = lambda _: None,
+) -> np.ndarray:
+    """Edge similarities (B, M, M) of resamples counts (B, N) from `gram` of each of M models, made
+    with the same `center`. `advance` is called with the number of resamples done.
+    """
+    found = []
+    for matrix in pool.map(lambda one: edge_matrix(grams, one, center=center), counts):
+        found.append(matrix)
+        advance(1)
+    return np.stack(found)
 
 
-def edge_matrix(grams: Sequence[np.ndarray], counts: np.ndarray) -> np.ndarray:
+def edge_matrix(
+    grams: Sequence[np.ndarray], counts: np.ndarray, *, center: bool = True
+) -> np.ndarray:
     """Edge similarities (M, M) of one resample counts (N,); fewer than 3 distinct images give 0."""
     drawn = np.flatnonzero(counts)
     if len(drawn) < 3:
@@ -54,27 +70,32 @@ def edge_matrix(grams: Sequence[np.ndarray], counts: np.ndarray) -> np.ndarray:
     root = np.sqrt(multiplicity)
     rows = np.empty((len(grams), len(multiplicity)))
     for model, products in enumerate(grams):
-        cosines = _centred_cosines(products[np.ix_(drawn, drawn)], times)[upper]
+        cosines = _cosines(products[np.ix_(drawn, drawn)], times, center)[upper]
         ranks = weighted_ranks(cosines, multiplicity)
         ranks -= (ranks @ multiplicity) / multiplicity.sum()
         ranks *= root
         length = np.sqrt(ranks @ ranks)
         rows[model] = ranks / length if length > 0.0 else 0.0
-    matrix: np.ndarray = rows @ rows.T
+    matrix: np.ndarray = np.dot(rows, rows.T)  # not @: it lets the other threads run meanwhile
     return matrix.clip(-1.0, 1.0)
 
 
-def _centred_cosines(products: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Cosines (n, n) of features around their weighted mean, from their inner products (n, n).
+def _cosines(products: np.ndarray, times: np.ndarray, center: bool) -> np.ndarray:
+    """Cosines (n, n) of features, around their weighted mean where `center`, from their inner
+    products (n, n), which are overwritten.
 
-    A row that the centring leaves (next to) nothing of has cosine 0.
+    A row of zeros, or that the centring leaves (next to) nothing of, has cosine 0.
     """
-    weights = times / times.sum()
-    means = products @ weights
-    centred: np.ndarray = products - means[:, None] - means + weights @ means
-    squares = centred.diagonal()
-    largest = max(float(products.diagonal().max()), 0.0)
-    zero = squares <= 1e-14 * largest
+    centred, smallest = products, 0.0
+    if center:
+        smallest = 1e-14 * max(float(products.diagonal().max()), 0.0)
+        weights = times / times.sum()
+        means = products @ weights
+        centred -= means[:, None]
+        centred -= means
+        centred += weights @ means
+    squares = centred.diagonal().copy()
+    zero = squares <= smallest
     scale = np.divide(1.0, np.sqrt(np.where(zero, 1.0, squares)), where=~zero,
                       out=np.zeros_like(squares))  # fmt: skip
     centred *= scale[:, None]
