@@ -24,8 +24,10 @@ app = typer.Typer(
 )
 zoo_app = typer.Typer(help="Look at a zoo of models, and check it.", no_args_is_help=True)
 rooms_app = typer.Typer(help="The embedded Taskonomy: train its networks.", no_args_is_help=True)
+truth_app = typer.Typer(help="Truths: how well transfers went.", no_args_is_help=True)
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(rooms_app, name="rooms")
+app.add_typer(truth_app, name="truth")
 
 JobArgument = Annotated[
     str, typer.Argument(help="A job file, or the name of an embedded job.", metavar="[JOB]")
@@ -143,6 +145,71 @@ def report(run: RunArgument, quiet: QuietOption = False, verbose: VerboseOption 
         runs.report_run(folder, record, terminal)
     terminal.say(f"report: {folder.uri}/report.html")
     _exit_for(record)
+
+
+@app.command()
+def compare(
+    run: RunArgument,
+    truth: Annotated[
+        str | None,
+        typer.Option("--truth", help="A table, or an embedded one. (Default: the zoo's own.)"),
+    ] = None,
+    replicates: Annotated[
+        int, typer.Option("--replicates", min=0, help="Bootstrap over probe images; 0: none.")
+    ] = 200,
+    methods: Annotated[
+        str | None, typer.Option("--methods", help="Some methods only: a,b. (Default: all.)")
+    ] = None,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Judge the rankings of a run against a truth, with error bars; rewrite its report."""
+    from depara_bench import run as runs
+    from depara_bench.compare import compare_run
+    from depara_bench.record import need_record
+    from depara_bench.storage import Folder
+
+    terminal = Terminal(quiet, verbose)
+    folder = Folder(run)
+    record = need_record(folder)
+    names = [name.strip() for name in methods.split(",") if name.strip()] if methods else None
+    with runs.locked(folder):
+        found = compare_run(folder, record, truth, terminal, replicates=replicates, methods=names)
+        runs.report_run(folder, record, terminal)
+    if not quiet:
+        table = Table("method", "P@1", "P@5", "Spearman", box=None, header_style="bold")
+        for column in table.columns[1:]:
+            column.no_wrap = True
+        for cells in found.summary():
+            table.add_row(*map(Text, cells))
+        terminal.out.print(table)
+        if sentence := found.best_two():
+            terminal.out.print(Text(f"By Spearman, {sentence}."), soft_wrap=True)
+    terminal.out.print(Text(f"report: {folder.uri}/report.html"), soft_wrap=True)
+    _exit_for(record)
+
+
+@truth_app.command("import")
+def truth_import(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            exists=True,
+            dir_okay=False,
+            metavar="FILE",
+            help="Taskonomy's .pkl; a .csv or .parquet: source,target,value or models x datasets.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Table to write: .csv or .parquet.")],
+) -> None:
+    """Read a truth of any known form and write it as a table for `compare --truth`."""
+    from depara_bench.truth.imports import import_truth
+    from depara_bench.truth.table import write_truth
+
+    truth = import_truth(file)
+    write_truth(truth, out)
+    targets, sources = len(truth.targets), len(truth.sources)
+    Terminal().out.print(Text(f"{out}: {sources} sources, {targets} targets"), soft_wrap=True)
 
 
 @zoo_app.command("list")

@@ -3,7 +3,9 @@
 Conventions, the same for every method. The source that is the target itself is left out by name.
 Relevant are the `RELEVANT` best sources by the truth. Tied scores share their places: P@K and R@K
 are expectations over the order of tied sources, correlations use average ranks. A method (or a
-truth) that gives all sources one value has no ranking: its correlations are 0.
+truth) that gives all sources one value has no ranking: its correlations are 0. NaN is refused
+before anything is scored, so no score is NaN; a metric that has no meaning (regret without losses,
+relative top-1 where the best value is not positive) is left out.
 """
 
 from __future__ import annotations
@@ -17,7 +19,13 @@ from scipy import stats
 RELEVANT = 5
 """Best sources of a target that count as relevant, as in DEPARA."""
 
+ROUNDING = 1e-12
+"""What is left of a difference that is zero on paper."""
+
 CORRELATIONS = ("spearman", "kendall", "weighted_tau", "pearson")
+
+Columns = Mapping[tuple[str, int | None], np.ndarray]
+"""Values (T,), one a target, by (metric, K)."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +34,8 @@ class TargetScore:
 
     precision, recall: (n,) P@K and R@K for K = 1..n. The correlations; regret: loss lost by
     following the first choice, relative to the best source's loss (None where the truth has no
-    losses); relative_top1: value of the first choice over that of the best. ties: how many sources
-    share their score with another.
+    losses); relative_top1: value of the first choice over that of the best (None where that is not
+    positive). ties: how many sources share their score with another.
     """
 
     precision: np.ndarray
@@ -37,7 +45,7 @@ class TargetScore:
     weighted_tau: float
     pearson: float
     regret: float | None
-    relative_top1: float
+    relative_top1: float | None
     ties: int
 
 
@@ -48,17 +56,22 @@ def score_target(
 
     Higher scores and values are better. n >= 2; self already left out.
     """
-    hits = np.cumsum(_expected_relevance(scores, relevance(value)))
+    hits = np.cumsum(expected_relevance(scores, relevance(value)))
     count = len(scores)
     chosen = scores == scores.max()
     return TargetScore(
         precision=hits / np.arange(1, count + 1),
         recall=hits / min(RELEVANT, count),
         regret=None if loss is None else float(loss[chosen].mean() / loss.min() - 1.0),
-        relative_top1=float(value[chosen].mean() / value.max()),
+        relative_top1=_relative(value[chosen].mean(), value),
         ties=int(count - (np.unique(scores, return_counts=True)[1] == 1).sum()),
         **correlations(scores, value),
     )
+
+
+def _relative(chosen: float, value: np.ndarray) -> float | None:
+    best = float(value.max())
+    return float(chosen) / best if best > 0.0 else None
 
 
 def relevance(value: np.ndarray) -> np.ndarray:
@@ -73,7 +86,7 @@ def relevance(value: np.ndarray) -> np.ndarray:
     return shared
 
 
-def _expected_relevance(scores: np.ndarray, relevant: np.ndarray) -> np.ndarray:
+def expected_relevance(scores: np.ndarray, relevant: np.ndarray) -> np.ndarray:
     """Relevance at each place of the ranking, (n,), expected over the order of tied scores."""
     _, group, sizes = np.unique(-scores, return_inverse=True, return_counts=True)
     return np.repeat(np.bincount(group, weights=relevant) / sizes, sizes)
@@ -105,7 +118,7 @@ def random_score(value: np.ndarray, loss: np.ndarray | None = None) -> TargetSco
         recall=share * ks / min(RELEVANT, count),
         **dict.fromkeys(CORRELATIONS, 0.0),
         regret=None if loss is None else float(loss.mean() / loss.min() - 1.0),
-        relative_top1=float(value.mean() / value.max()),
+        relative_top1=_relative(value.mean(), value),
         ties=0,
     )
 
@@ -150,9 +163,23 @@ def symmetric_ceiling(
     return scores
 
 
+def self_agreement(seeds: np.ndarray, own: np.ndarray) -> Columns:
+    """How well a truth agrees with itself: values of each seed (R, T, S), R >= 2, as scores against
+    the mean of the other seeds; the scores are averaged over the seeds.
+    """
+    rounds = [
+        metric_columns(score_all(seeds[r], np.delete(seeds, r, axis=0).mean(axis=0), None, own))
+        for r in range(len(seeds))
+    ]
+    shared = [key for key in rounds[0] if all(key in found for found in rounds)]
+    return {key: np.mean([found[key] for found in rounds], axis=0) for key in shared}
+
+
 @dataclass(frozen=True)
 class Interval:
-    """A mean over targets with its 95 % bootstrap interval."""
+    """A mean over targets with its 95 % bootstrap interval; low and high are NaN where one target
+    leaves nothing to resample.
+    """
 
     value: float
     low: float
@@ -168,15 +195,20 @@ def resamples(count: int, replicates: int, seed: int) -> np.ndarray:
 
 
 def mean_interval(values: np.ndarray, weights: np.ndarray) -> Interval:
-    """Mean of values (T,) with the percentile interval over weights (replicates, T)."""
-    means = weights @ values
-    low, high = np.percentile(means, [2.5, 97.5])
-    return Interval(float(values.mean()), float(low), float(high))
+    """Mean of values (T,) with the percentile interval over weights (replicates, T). An end that
+    differs from the mean by rounding alone is the mean.
+    """
+    mean = float(values.mean())
+    if len(values) < 2:
+        return Interval(mean, np.nan, np.nan)
+    ends = np.percentile(weights @ values, [2.5, 97.5])
+    low, high = (mean if abs(end - mean) <= ROUNDING else float(end) for end in ends)
+    return Interval(mean, low, high)
 
 
 def compare_sentence(one: str, other: str, difference: Interval, higher: bool = True) -> str:
     """A paired difference (one - other) in words; `higher`: more of the metric is better."""
-    if difference.low <= 0.0 <= difference.high:
+    if not (difference.low > ROUNDING or difference.high < -ROUNDING):
         return f"{one} and {other} cannot be told apart"
     first = (difference.value > 0.0) == higher
     better, worse = (one, other) if first else (other, one)
@@ -197,10 +229,12 @@ def score_all(
     ]
 
 
-def metric_columns(scores: Sequence[TargetScore]) -> Mapping[tuple[str, int | None], np.ndarray]:
-    """Values (T,) by (metric, K), as contract C5 names them; K None where there is none."""
+def metric_columns(scores: Sequence[TargetScore]) -> Columns:
+    """Values (T,) by (metric, K), as contract C5 names them; K None where there is none. K ends
+    where the target with the fewest sources does.
+    """
     columns: dict[tuple[str, int | None], np.ndarray] = {}
-    for k in range(1, len(scores[0].precision) + 1):
+    for k in range(1, min(len(score.precision) for score in scores) + 1):
         columns["p@k", k] = np.array([score.precision[k - 1] for score in scores])
         columns["r@k", k] = np.array([score.recall[k - 1] for score in scores])
     for metric in (*CORRELATIONS, "regret", "relative_top1"):

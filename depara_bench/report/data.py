@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -20,16 +21,26 @@ FIRST = 20
 """Targets, and sources of each, that the tables of a large run are limited to."""
 
 
+def affinity_crc(affinity: pd.DataFrame) -> str:
+    """By what an evaluation knows the affinities that it is of."""
+    values = np.ascontiguousarray(affinity["value"].to_numpy(np.float64), dtype="<f8")
+    return f"{zlib.crc32(values.data):08x}"
+
+
 @dataclass(frozen=True)
 class ReportData:
     """record: run.json, of which nothing but name and status is sure to be there. The tables are
-    contracts C3, C4 and C5; evaluation is None until there is one.
+    contracts C3, C4 and C5; evaluation is None until there is one. comparison: the other tables
+    of an evaluation, by name; about: what `compare` noted of it. published: the papers' hit counts.
     """
 
     record: Mapping[str, Any]
     affinity: pd.DataFrame
     rankings: pd.DataFrame
     evaluation: pd.DataFrame | None = None
+    comparison: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)
+    published: pd.DataFrame | None = None
 
     def get(self, *keys: str, default: Any = None) -> Any:
         """A field of the record by its path; `default` where any part is absent or null."""
@@ -73,6 +84,11 @@ class ReportData:
     def large(self) -> bool:
         """Whether tables and labels are limited."""
         return len(set(self.targets) | set(self.sources)) > LARGE
+
+    @cached_property
+    def stale(self) -> bool:
+        """Whether the evaluation is of other affinities than those of the run."""
+        return self.about.get("affinity_crc32") != affinity_crc(self.affinity)
 
     @property
     def shown_targets(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from depara_bench.embedded import embedded
 from depara_bench.errors import InputError
 from depara_bench.report.data import ReportData
 from depara_bench.report.page import Report, build
@@ -16,6 +17,7 @@ from depara_bench.storage import Folder
 
 AFFINITY = ("method", "target", "source", "value")
 RANKINGS = ("method", "target", "rank", "source", "value")
+EVALUATION = ("method", "truth", "metric", "k", "target", "value", "low", "high")
 
 
 def write_report(folder: Folder) -> None:
@@ -39,8 +41,26 @@ def read(folder: Folder) -> ReportData:
         raise InputError(f"{folder.uri}: has no affinity yet; run 'depara-bench reduce' first")
     if affinity.empty:
         raise InputError(f"{folder.uri}/affinity.parquet: holds no pair")
-    evaluation = _table(folder, "evaluation.parquet", ())
-    return ReportData(_record(folder), affinity, rankings, evaluation)
+    evaluation = _table(folder, "evaluation.parquet", EVALUATION)
+    if evaluation is None:
+        return ReportData(_record(folder), affinity, rankings)
+    comparison = {
+        name: table
+        for name in ("differences", "lambda", "probe_count")
+        if (table := _table(folder, f"comparison/{name}.parquet", ("method",))) is not None
+    }
+    about = _json(folder, "comparison/about.json") or {}
+    return ReportData(
+        _record(folder), affinity, rankings, evaluation, comparison, about, _published()
+    )
+
+
+def _published() -> pd.DataFrame | None:
+    """The hit counts of the papers' figures; None where this installation has no Taskonomy zoo."""
+    try:
+        return pd.read_csv(embedded("zoo", "taskonomy", "published", "hits.csv"))
+    except InputError:
+        return None
 
 
 def files(report: Report) -> dict[str, str]:
@@ -50,16 +70,23 @@ def files(report: Report) -> dict[str, str]:
 
 
 def _record(folder: Folder) -> Mapping[str, Any]:
-    content = folder.read("run.json")
-    if content is None:
+    record = _json(folder, "run.json")
+    if record is None:
         raise InputError(f"{folder.uri}: holds no run (there is no run.json)")
-    try:
-        record = json.loads(content)
-    except ValueError as error:
-        raise InputError(f"{folder.uri}/run.json: is damaged ({error})") from error
-    if not isinstance(record, dict):
-        raise InputError(f"{folder.uri}/run.json: is damaged (not an object)")
     return record
+
+
+def _json(folder: Folder, path: str) -> Mapping[str, Any] | None:
+    content = folder.read(path)
+    if content is None:
+        return None
+    try:
+        found = json.loads(content)
+    except ValueError as error:
+        raise InputError(f"{folder.uri}/{path}: is damaged ({error})") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{folder.uri}/{path}: is damaged (not an object)")
+    return found
 
 
 def _table(folder: Folder, path: str, columns: tuple[str, ...]) -> pd.DataFrame | None:

@@ -2,13 +2,14 @@
 
 On disk (contract C6) a table `source, target, value`, CSV or Parquet, higher is better, with an
 optional `loss` (of the transfer, lower is better), and beside it a header `<table>.yaml` that says
-where it comes from.
+where it comes from. Where the truth was measured with several seeds, `<table>.seeds.csv` beside it
+has the value under each: `source, target, seed, value`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ from depara_bench.errors import InputError
 @dataclass(frozen=True)
 class Truth:
     """value (T, S) float64, higher is better; loss (T, S) float64 or None, lower is better.
-    NaN where nothing was measured. origin: in words, with the citation.
+    NaN where nothing was measured. origin: in words, with the citation. seeds (R, T, S) float64 or
+    None: the value under each of R seeds.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Truth:
     value: np.ndarray
     loss: np.ndarray | None
     origin: str
+    seeds: np.ndarray | None = None
 
     def restrict(self, targets: Sequence[str], sources: Sequence[str]) -> Truth:
         """The truth for these targets and sources, in this order.
@@ -40,6 +43,11 @@ class Truth:
         Raises InputError naming a target, source or pair that is not in it. Self pairs need not be
         there: they are never ranked.
         """
+        if not {*targets, *sources} & {*self.targets, *self.sources}:
+            raise InputError(
+                f"truth '{self.name}': names no model of this run (it has {_some(self.sources)};"
+                f" the run has {_some(sources)}); give another --truth"
+            )
         for role, wanted, known in (
             ("target", targets, self.targets),
             ("source", sources, self.sources),
@@ -51,8 +59,14 @@ class Truth:
                         f" {nearest(name, known)}; give another --truth, or fewer models"
                     )
         rows = [self.targets.index(name) for name in targets]
-        columns = [self.sources.index(name) for name in sources]
-        value = self.value[np.ix_(rows, columns)]
+        # A sole target may stand among the sources and not be a source of the truth: a self pair.
+        columns = [self.sources.index(s) if s in self.sources else -1 for s in sources]
+        unknown = np.array([column < 0 for column in columns])
+
+        def take(matrix: np.ndarray) -> np.ndarray:
+            return np.where(unknown, np.nan, matrix[..., rows, :][..., columns])
+
+        value = take(self.value)
         for t, target in enumerate(targets):
             for s, source in enumerate(sources):
                 if source != target and np.isnan(value[t, s]):
@@ -60,8 +74,13 @@ class Truth:
                         f"truth '{self.name}': lacks the pair {source} -> {target}; measure it, or"
                         f" leave one of the two out of the run"
                     )
-        loss = None if self.loss is None else self.loss[np.ix_(rows, columns)]
-        return Truth(self.name, tuple(targets), tuple(sources), value, loss, self.origin)
+        loss = None if self.loss is None else take(self.loss)
+        seeds = None if self.seeds is None else take(self.seeds)
+        return Truth(self.name, tuple(targets), tuple(sources), value, loss, self.origin, seeds)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def from_table(table: pd.DataFrame, name: str, origin: str, where: str) -> Truth:
@@ -103,6 +122,32 @@ def from_table(table: pd.DataFrame, name: str, origin: str, where: str) -> Truth
     return Truth(name, targets, sources, matrices["value"], matrices.get("loss"), origin)
 
 
+def with_seeds(truth: Truth, table: pd.DataFrame, where: str) -> Truth:
+    """The truth with its values under each seed, from rows `source, target, seed, value`.
+
+    Raises InputError as `from_table` does, and where a pair of the truth lacks a seed.
+    """
+    if "seed" not in table.columns:
+        raise InputError(f"{where}: has no column 'seed'; it holds source, target, seed and value")
+    found = []
+    for seed, rows in table.groupby("seed", sort=True):
+        one = from_table(rows, truth.name, "", f"{where}, seed {seed}")
+        matrix = np.full(truth.value.shape, np.nan)
+        for t, target in enumerate(truth.targets):
+            for s, source in enumerate(truth.sources):
+                if target in one.targets and source in one.sources:
+                    matrix[t, s] = one.value[one.targets.index(target), one.sources.index(source)]
+                if np.isfinite(truth.value[t, s]) and source != target and np.isnan(matrix[t, s]):
+                    raise InputError(
+                        f"{where}: lacks the pair {source} -> {target} of seed {seed}; add it, or"
+                        f" delete the file"
+                    )
+        found.append(matrix)
+    if len(found) < 2:
+        raise InputError(f"{where}: holds {len(found)} seed; agreement needs two or more")
+    return replace(truth, seeds=np.stack(found))
+
+
 def to_table(truth: Truth) -> pd.DataFrame:
     """Rows `source, target, value` (and `loss`) of what was measured, target by target."""
     t, s = np.nonzero(np.isfinite(truth.value))
@@ -135,7 +180,7 @@ def find_truth(reference: str, base: Path) -> Path:
         table = str(header.get("table", ""))
     path = folder / f"{table}.csv"
     if not path.is_file():
-        known = sorted(p.stem for p in folder.glob("*.csv"))
+        known = sorted(p.stem for p in folder.glob("*.csv") if not p.stem.endswith(".seeds"))
         raise InputError(f"truth: zoo '{zoo}' has no table '{table}'; it has {', '.join(known)}")
     return path
 
@@ -143,17 +188,22 @@ def find_truth(reference: str, base: Path) -> Path:
 def read_truth(reference: str, base: Path) -> Truth:
     """The truth table at a path, or embedded. Raises InputError naming file and pair."""
     path = find_truth(reference, base)
-    try:
-        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
-    except Exception as error:  # the readers raise a dozen kinds for a file that is no table
-        raise InputError(f"{path}: is not a readable table ({type(error).__name__})") from error
     header = path.with_suffix(".yaml")
     origin = str(read_yaml(header).get("origin", "")) if header.is_file() else ""
-    return from_table(table, path.stem, origin, str(path))
+    truth = from_table(_read(path), path.stem, origin, str(path))
+    seeds = path.with_suffix(".seeds.csv")
+    return with_seeds(truth, _read(seeds), str(seeds)) if seeds.is_file() else truth
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    except Exception as error:  # the readers raise a dozen kinds for a file that is no table
+        raise InputError(f"{path}: is not a readable table ({type(error).__name__})") from error
 
 
 def write_truth(truth: Truth, path: Path) -> None:
-    """The table and, beside it, its header. Raises InputError for an unknown ending."""
+    """The table and, beside it, its header and its seeds. Raises InputError: an unknown ending."""
     table = to_table(truth)
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".parquet":
@@ -164,3 +214,10 @@ def write_truth(truth: Truth, path: Path) -> None:
         raise InputError(f"--out {path}: must end in .csv or .parquet")
     header = {"origin": truth.origin, "rows": len(table), "higher": "is better"}
     path.with_suffix(".yaml").write_text(yaml.safe_dump(header, sort_keys=False), encoding="utf-8")
+    if truth.seeds is not None:
+        seeds = pd.concat(
+            to_table(replace(truth, value=value, loss=None)).assign(seed=seed)
+            for seed, value in enumerate(truth.seeds)
+        )
+        text = seeds[["source", "target", "seed", "value"]].to_csv(index=False, lineterminator="\n")
+        path.with_suffix(".seeds.csv").write_text(text, encoding="utf-8")

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from depara_bench.report.data import ReportData
 from depara_bench.report.section import Section
 from depara_bench.report.sections.affinity import affinity
+from depara_bench.report.sections.evaluation import evaluation
+from depara_bench.report.sections.evaluation_sweeps import evaluation_sweeps
 from depara_bench.report.sections.headline import headline
 from depara_bench.report.sections.problems import problems
 from depara_bench.report.sections.rankings import rankings
@@ -19,6 +21,8 @@ SECTIONS: tuple[Callable[[ReportData], Section | None], ...] = (
     reading,
     affinity,
     tasks,
+    evaluation,
+    evaluation_sweeps,
     rankings,
     problems,
     settings,

@@ -1,0 +1,345 @@
+"""Judge a run: affinities against a truth, with error bars, lambda left open, fewer images.
+
+Reads affinity.parquet and, where they are there, the shards; writes evaluation.parquet (contract
+C5), the error bars of affinity.parquet, and the tables of comparison/.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from threadpoolctl import threadpool_limits
+
+from depara_bench import record as records
+from depara_bench.config import nearest
+from depara_bench.embedded import embedded
+from depara_bench.errors import InputError, RunError
+from depara_bench.evaluate import resamples
+from depara_bench.judge import (
+    DRAWS,
+    RESAMPLES,
+    Case,
+    Place,
+    differences,
+    lambda_table,
+    overall,
+    probe_counts,
+    probe_frame,
+    score,
+    with_bars,
+)
+from depara_bench.pipeline import read_table, stage, write_table
+from depara_bench.record import Record
+from depara_bench.reduce import TILE
+from depara_bench.report.data import affinity_crc
+from depara_bench.shards import read_column, read_groups
+from depara_bench.similarity.nodes import image_cosines
+from depara_bench.similarity.resample import bootstrap_counts, gram
+from depara_bench.storage import Folder
+from depara_bench.sweep import Judge, ProbeData, probe_sizes
+from depara_bench.terminal import Terminal
+from depara_bench.truth.table import Truth, read_truth
+
+ABOUT = "comparison/about.json"
+DIFFERENCES = "comparison/differences.parquet"
+LAMBDA = "comparison/lambda.parquet"
+PROBE_COUNT = "comparison/probe_count.parquet"
+EVALUATION = "evaluation.parquet"
+
+MEMORY = 6 << 30
+"""Most bytes that resampling may hold; runs that need more are judged without it."""
+
+_TOLERANCE = 1e-4  # affinities of other images or settings differ by far more
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The tables that were written, and what is noted in run.json."""
+
+    evaluation: pd.DataFrame
+    differences: pd.DataFrame
+    sweep: pd.DataFrame
+    probe_count: pd.DataFrame
+    about: dict[str, Any]
+
+    def summary(self) -> list[tuple[str, ...]]:
+        """Method, P@1, P@5 and Spearman of every method and baseline: "0.81 [0.70, 0.91]"."""
+        wanted: list[tuple[str, int | None]] = [("p@k", 1), ("p@k", 5), ("spearman", None)]
+        rows = [overall(self.evaluation, *key) for key in wanted]
+        names = [str(name) for name in self.evaluation["method"].unique()]
+        return [(name, *(_cell(table, name) for table in rows)) for name in names]
+
+    def best_two(self) -> str | None:
+        """The sentence on the two methods with the highest Spearman; None with fewer than two."""
+        table = self.differences[self.differences["metric"] == "spearman"]
+        means = overall(self.evaluation, "spearman").loc[list(self.about["methods"])]
+        order = means["value"].sort_values(ascending=False, kind="stable").index[:2]
+        both = table[table["method"].isin(order) & table["other"].isin(order)]
+        return None if both.empty else str(both["sentence"].iloc[0])
+
+
+def _cell(table: pd.DataFrame, method: str) -> str:
+    if method not in table.index:
+        return ""
+    value, low, high = (float(table[name][method]) for name in ("value", "low", "high"))
+    return f"{value:.2f}" + (f" [{low:.2f}, {high:.2f}]" if np.isfinite(low) else "")
+
+
+def find_default(record: Mapping[str, Any]) -> str:
+    """The embedded truth of the run's zoo. Raises InputError where there is none."""
+    name = str(record["zoo"]["name"])
+    try:
+        embedded("zoo", name, "truth", "default.yaml")
+    except InputError as error:
+        raise InputError(
+            f"no truth comes with zoo '{name}'; give --truth a .csv or .parquet file with source,"
+            f" target and value, or an embedded one such as 'taskonomy'"
+        ) from error
+    return name
+
+
+def compare_run(
+    folder: Folder,
+    record: Record,
+    reference: str | None,
+    terminal: Terminal,
+    *,
+    replicates: int = 200,
+    methods: Sequence[str] | None = None,
+) -> Comparison:
+    """`compare` with the truth of a name or path (None: the zoo's own); notes it in run.json."""
+    truth = read_truth(reference or find_default(record), Path())
+    with stage(record, "compare", terminal):
+        found = compare(folder, record, truth, terminal, replicates=replicates, methods=methods)
+    record["compare"] = found.about
+    records.write_record(folder, record)
+    return found
+
+
+def compare(
+    folder: Folder,
+    record: Mapping[str, Any],
+    truth: Truth,
+    terminal: Terminal,
+    *,
+    replicates: int = 200,
+    seed: int = 0,
+    methods: Sequence[str] | None = None,
+) -> Comparison:
+    """Judge the methods (None: all) of a run against a truth, and write what was found.
+
+    replicates: of the bootstrap over probe images, 0 for none. The same run, truth and seed give
+    the same tables, however many cores there are.
+    Raises InputError when run and truth do not fit, before anything is written.
+    """
+    start = time.perf_counter()
+    affinity = read_table(folder, "affinity.parquet")
+    case = make_case(folder, affinity, truth, methods, seed, terminal)
+    judge = Judge(case.value, case.own)
+    evaluation, scores, ties = score(case)
+    probe_count = probe_frame([])
+    drawn = 0
+    with _pool() as pool:
+        data = probe_data(folder, record, case, pool, terminal)
+        if data is not None:
+            place = _place(record, case)
+            check_same(folder, data, place, case, pool)
+            images = len(data.grams[0])
+            if replicates:
+                counts = bootstrap_counts(images, replicates, seed)
+                with terminal.progress("bootstrap", replicates, "replicates") as advance:
+                    affinity = with_bars(affinity, data, place, case, counts, pool, advance)
+                drawn = replicates
+            draws = DRAWS * (len(probe_sizes(images)) - 1)
+            with terminal.progress("subsets", draws, "subsets") as advance:
+                probe_count = probe_counts(data, place, case, judge, seed, pool, advance)
+    found = Comparison(
+        evaluation,
+        differences(case, scores),
+        lambda_table(case, judge, float(record["job"]["lambda"])),
+        probe_count,
+        {
+            "truth": truth.name,
+            "origin": truth.origin,
+            "methods": list(case.methods),
+            "replicates": drawn,
+            "resamples": RESAMPLES,
+            "seed": seed,
+            "seconds": round(time.perf_counter() - start, 3),
+            "ties": ties,
+            "affinity_crc32": affinity_crc(affinity),
+        },
+    )
+    _write(folder, affinity, found)
+    return found
+
+
+def _write(folder: Folder, affinity: pd.DataFrame, found: Comparison) -> None:
+    # What says that the tables belong together goes first and comes back last.
+    folder.delete([ABOUT])
+    if found.about["replicates"]:
+        write_table(folder, "affinity.parquet", affinity)
+    write_table(folder, DIFFERENCES, found.differences)
+    write_table(folder, LAMBDA, found.sweep)
+    write_table(folder, PROBE_COUNT, found.probe_count)
+    write_table(folder, EVALUATION, found.evaluation)
+    folder.write(ABOUT, json.dumps(found.about, indent=1, ensure_ascii=False).encode() + b"\n")
+
+
+def make_case(
+    folder: Folder,
+    affinity: pd.DataFrame,
+    truth: Truth,
+    methods: Sequence[str] | None,
+    seed: int,
+    terminal: Terminal,
+) -> Case:
+    """Run and truth side by side. Raises InputError naming what is missing from either."""
+    known = tuple(str(name) for name in affinity["method"].unique())
+    chosen = tuple(dict.fromkeys(methods)) if methods else known
+    for method in chosen:
+        if method not in known:
+            raise InputError(
+                f"{folder.uri}: has no method '{method}'; nearest: {nearest(method, known)}"
+            )
+    targets = tuple(str(name) for name in affinity["target"].unique())
+    sources = tuple(str(name) for name in affinity["source"].unique())
+    fitting = truth.restrict(targets, sources)
+    own = np.array([[source == target for source in sources] for target in targets])
+    for t in np.flatnonzero((~own).sum(axis=1) < 2)[:1]:
+        raise InputError(
+            f"{folder.uri}: target '{targets[t]}' has fewer than two sources beside itself; there"
+            f" is nothing to rank"
+        )
+    loss = fitting.loss
+    if loss is not None and not (loss[~own] > 0.0).all():
+        terminal.say(f"truth '{truth.name}': a loss is not positive; regret is left out")
+        loss = None
+    return Case(
+        targets,
+        sources,
+        {method: _matrix(folder, affinity, method, targets, sources) for method in known},
+        chosen,
+        fitting,
+        fitting.value,
+        loss,
+        own,
+        resamples(len(targets), RESAMPLES, seed),
+    )
+
+
+def _matrix(
+    folder: Folder,
+    affinity: pd.DataFrame,
+    method: str,
+    targets: Sequence[str],
+    sources: Sequence[str],
+) -> np.ndarray:
+    rows = affinity[affinity["method"] == method]
+    matrix = np.full((len(targets), len(sources)), np.nan)
+    matrix[
+        pd.Index(targets).get_indexer(pd.Index(rows["target"])),
+        pd.Index(sources).get_indexer(pd.Index(rows["source"])),
+    ] = rows["value"].to_numpy(np.float64)
+    bad = np.argwhere(~np.isfinite(matrix))
+    for t, s in bad[:1]:
+        raise InputError(
+            f"{folder.uri}/affinity.parquet: {method} of {sources[s]} -> {targets[t]} is no finite"
+            f" number; run 'depara-bench reduce' again"
+        )
+    return matrix
+
+
+def _place(record: Mapping[str, Any], case: Case) -> Place:
+    models = _models(record)
+    rows, columns = (
+        np.array([models.index(name) for name in names]) for names in (case.targets, case.sources)
+    )
+    return Place(rows, columns, float(record["job"]["lambda"]))
+
+
+def _models(record: Mapping[str, Any]) -> list[str]:
+    failed = {failure["model"] for failure in record["failures"]}
+    return [m["name"] for m in record["zoo"]["models"] if m["name"] not in failed]
+
+
+@contextmanager
+def _pool() -> Iterator[ThreadPoolExecutor]:
+    """As many threads as cores, one BLAS thread each: results do not depend on their number."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(cores or 1) as pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C waits for no queue
+            raise
+
+
+def probe_data(
+    folder: Folder,
+    record: Mapping[str, Any],
+    case: Case,
+    pool: ThreadPoolExecutor,
+    terminal: Terminal,
+) -> ProbeData | None:
+    """What resampling needs of the shards; None, with a remark, where it cannot be had."""
+    job, images, models = record["job"], int(record["probe"]["count"]), _models(record)
+    attributions = list(job["attribution"]["methods"])
+    blocks, center = -(-images // job["block_size"]), bool(job["edges"]["center"])
+    missing = {*case.targets, *case.sources} - set(models)
+    # Grams; cosines; and what one resample of each core holds of ranks.
+    need = 8 * len(models) * images * (images + len(models) * len(attributions) + images)
+    if missing or len(models) > TILE or need > MEMORY:
+        why = f"{len(models)} models x {images} images are more than are resampled"
+        if missing:
+            why = "run.json does not list all of its models"
+        terminal.say(f"{folder.uri}: judged without error bars of affinities: {why}")
+        return None
+
+    def one_gram(model: str) -> np.ndarray:
+        return gram(read_column(folder, model, blocks, "feature"), center=center)
+
+    try:
+        grams = []
+        with terminal.progress("read", len(models) + images * len(attributions), "") as advance:
+            for matrix in pool.map(one_gram, models):
+                grams.append(matrix)
+                advance(1)
+            cosines: dict[str, np.ndarray] = {}
+            for method in attributions:
+                parts = []
+                for rows in read_groups(folder, models, blocks, method):
+                    group = [(rows, None, image) for image in range(len(rows[0]))]
+                    parts += [found for found, _ in pool.map(lambda a: image_cosines(*a), group)]
+                    advance(len(group))
+                cosines[method] = np.stack(parts)
+    except RunError as error:
+        terminal.say(f"judged without error bars of affinities: {error}")
+        return None
+    return ProbeData(cosines, grams, center)
+
+
+def check_same(
+    folder: Folder, data: ProbeData, place: Place, case: Case, pool: ThreadPoolExecutor
+) -> None:
+    """Raise InputError when affinity.parquet was not made from these shards and settings."""
+    once = np.ones((1, len(data.grams[0])), dtype=np.int64)
+    for method, matrices in data.affinities(once, place.weight, pool).items():
+        if method not in case.matrices:
+            continue
+        far = np.abs(place.cut(matrices[0]) - case.matrices[method]) > _TOLERANCE
+        for t, s in np.argwhere(far)[:1]:
+            raise InputError(
+                f"{folder.uri}/affinity.parquet: {method} of {case.sources[s]} -> {case.targets[t]}"
+                f" is not what the shards give; run 'depara-bench reduce' first"
+            )

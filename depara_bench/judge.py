@@ -1,0 +1,238 @@
+"""A run beside a truth, in memory: scores, differences, lambda, number of images, as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from depara_bench import evaluate as ev
+from depara_bench import sweep as sw
+from depara_bench.similarity.resample import subset_counts
+from depara_bench.truth.table import Truth
+
+RESAMPLES = 4000
+"""Bootstrap resamples of the targets."""
+DRAWS = 50
+"""Subsets of the probe images that are tried of each size."""
+
+Advance = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is judged. matrices: (T, S) by method. value, loss: the truth, (T, S) each. own: (T, S)
+    bool, self pairs. weights (RESAMPLES, T): of the bootstrap over targets.
+    """
+
+    targets: tuple[str, ...]
+    sources: tuple[str, ...]
+    matrices: Mapping[str, np.ndarray]
+    methods: tuple[str, ...]
+    truth: Truth
+    value: np.ndarray
+    loss: np.ndarray | None
+    own: np.ndarray
+    weights: np.ndarray
+
+
+def overall(evaluation: pd.DataFrame, metric: str, k: int | None = None) -> pd.DataFrame:
+    """Rows over all targets of one metric, by method."""
+    rows = evaluation[evaluation["target"].isna() & (evaluation["metric"] == metric)]
+    return rows[rows["k"].isna() if k is None else rows["k"] == k].set_index("method")
+
+
+def score(case: Case) -> tuple[pd.DataFrame, dict[str, ev.Columns], dict[str, int]]:
+    """Contract C5, with the baselines; scores by method; ties by method, where there are any."""
+    ranks = ev.average_ranks(case.value, case.own)
+    matrices = {name: case.matrices[name] for name in case.methods} | {
+        "oracle": case.value,
+        "popularity": ev.popularity(ranks),
+        "symmetric-ceiling": ev.symmetric_ceiling(ranks, case.targets, case.sources),
+    }
+    scored = {
+        name: ev.score_all(matrix, case.value, case.loss, case.own)
+        for name, matrix in matrices.items()
+    }
+    ties = {name: sum(one.ties for one in found) for name, found in scored.items()}
+    scored["random"] = [
+        ev.random_score(value[~own], None if case.loss is None else case.loss[t, ~own])
+        for t, (value, own) in enumerate(zip(case.value, case.own, strict=True))
+    ]
+    columns = {name: ev.metric_columns(found) for name, found in scored.items()}
+    if case.truth.seeds is not None:
+        columns["self-agreement"] = ev.self_agreement(case.truth.seeds, case.own)
+    frames = [_rows(case, name, found) for name, found in columns.items()]
+    table = pd.concat(frames, ignore_index=True)
+    return table, columns, {name: count for name, count in ties.items() if count}
+
+
+def _rows(case: Case, method: str, columns: ev.Columns) -> pd.DataFrame:
+    """One method's part of contract C5: over all targets first, then target by target."""
+    means = [ev.mean_interval(values, case.weights) for values in columns.values()]
+    count, targets = len(columns), len(case.targets)
+    metrics, ks = [metric for metric, _ in columns], [k for _, k in columns]
+    nothing = np.full(targets * count, np.nan)
+    return pd.DataFrame(
+        {
+            "method": np.array([method] * (count * (1 + targets)), dtype=object),
+            "truth": np.array([case.truth.name] * (count * (1 + targets)), dtype=object),
+            "metric": np.array(metrics * (1 + targets), dtype=object),
+            "k": pd.array(ks * (1 + targets), dtype="Int32"),
+            "target": np.array([None] * count + list(np.repeat(case.targets, count)), dtype=object),
+            "value": np.concatenate(
+                [[mean.value for mean in means], np.stack(list(columns.values()), axis=1).ravel()]
+            ),
+            "low": np.concatenate([[mean.low for mean in means], nothing]),
+            "high": np.concatenate([[mean.high for mean in means], nothing]),
+        }
+    )
+
+
+def differences(case: Case, columns: Mapping[str, ev.Columns]) -> pd.DataFrame:
+    """Every pair of methods, target by target: method - other, its interval, and a sentence."""
+    rows = []
+    for metric, key in (("spearman", ("spearman", None)), ("p@5", ("p@k", 5)), ("p@1", ("p@k", 1))):
+        for one, other in combinations(case.methods, 2):
+            if key in columns[one]:
+                found = ev.mean_interval(columns[one][key] - columns[other][key], case.weights)
+                numbers = [
+                    0.0 if abs(x) <= ev.ROUNDING else x
+                    for x in (found.value, found.low, found.high)
+                ]
+                sentence = ev.compare_sentence(one, other, found)
+                rows.append((one, other, metric, *numbers, sentence))
+    names = ["method", "other", "metric", "value", "low", "high", "sentence"]
+    return pd.DataFrame(rows, columns=names).astype({"other": object, "sentence": object})
+
+
+def lambda_table(case: Case, judge: sw.Judge, job: float) -> pd.DataFrame:
+    """Scores of nodes + lambda * edges. `choice` says where a lambda comes from: `sweep`; `job`;
+    `published` (DEPARA's three, tuned on the truth); `tuned` (best on these very targets, so its
+    score is too good); `left-out` (best on all other targets: a row for each target, and their mean
+    with target and lambda null). Lambdas are chosen by Spearman.
+    """
+    rows: list[tuple[Any, ...]] = []
+    for method in case.methods:
+        family, _, suffix = method.partition(":")
+        nodes = case.matrices.get(f"depara-nodes{':' * bool(suffix)}{suffix}")
+        edges = case.matrices.get("depara-edges")
+        if family != "depara" or nodes is None or edges is None:
+            continue
+        fixed = [*((x, "sweep") for x in sw.LAMBDAS), (job, "job")]
+        fixed += [(x, "published") for x in sw.PUBLISHED]
+        found = sw.lambda_scores(nodes, edges, [x for x, _ in fixed], judge)
+        swept = found[: len(sw.LAMBDAS)]
+        best = int(swept[:, -1].mean(axis=1).argmax())
+        fixed.append((sw.LAMBDAS[best], "tuned"))
+        found = np.concatenate([found, swept[best : best + 1]])
+        for (weight, choice), values in zip(fixed, found, strict=True):
+            rows += _lambda_rows(case, judge, method, weight, choice, values)
+        if len(case.targets) > 1:
+            chosen = sw.leave_out_choice(swept[:, -1])
+            values = np.stack([swept[x, :, t] for t, x in enumerate(chosen)], axis=1)
+            rows += _lambda_rows(case, judge, method, np.nan, "left-out", values)
+            rows += [
+                (method, sw.LAMBDAS[chosen[t]], metric, values[m, t], np.nan, np.nan, "left-out",
+                 target)
+                for t, target in enumerate(case.targets)
+                for m, metric in enumerate(judge.metrics)
+            ]  # fmt: skip
+    names = ["method", "lambda", "metric", "value", "low", "high", "choice", "target"]
+    return pd.DataFrame(rows, columns=names).astype({"choice": object, "target": object})
+
+
+def _lambda_rows(
+    case: Case, judge: sw.Judge, method: str, weight: float, choice: str, values: np.ndarray
+) -> list[tuple[Any, ...]]:
+    """One row a metric, over all targets, of values (metrics, T)."""
+    rows = []
+    for metric, row in zip(judge.metrics, values, strict=True):
+        found = ev.mean_interval(row, case.weights)
+        rows.append((method, weight, metric, found.value, found.low, found.high, choice, None))
+    return rows
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where targets (T,) and sources (S,) stand among the models of the shards, and the job's
+    lambda.
+    """
+
+    rows: np.ndarray
+    columns: np.ndarray
+    weight: float
+
+    def cut(self, matrices: np.ndarray) -> np.ndarray:
+        """(..., M, M) to (..., T, S)."""
+        found: np.ndarray = matrices[..., self.rows[:, None], self.columns]
+        return found
+
+
+def with_bars(
+    affinity: pd.DataFrame,
+    data: sw.ProbeData,
+    place: Place,
+    case: Case,
+    counts: np.ndarray,
+    pool: Executor,
+    advance: Advance = lambda _: None,
+) -> pd.DataFrame:
+    """The affinity table with low and high: the 95 % bootstrap interval over probe images, of
+    resamples counts (B, N). Methods that are not made of nodes and edges get none.
+    """
+    drawn = data.affinities(counts, place.weight, pool, advance)
+    low, high = (np.full(len(affinity), np.nan) for _ in range(2))
+    targets = pd.Index(case.targets).get_indexer(pd.Index(affinity["target"]))
+    sources = pd.Index(case.sources).get_indexer(pd.Index(affinity["source"]))
+    for method, matrices in drawn.items():
+        rows = (affinity["method"] == method).to_numpy()
+        if rows.any():
+            ends = sw.percentiles(place.cut(matrices), case.matrices[method])
+            low[rows], high[rows] = (end[targets[rows], sources[rows]] for end in ends)
+    return affinity.assign(low=low, high=high)
+
+
+def probe_counts(
+    data: sw.ProbeData,
+    place: Place,
+    case: Case,
+    judge: sw.Judge,
+    seed: int,
+    pool: Executor,
+    advance: Advance = lambda _: None,
+) -> pd.DataFrame:
+    """Mean scores against the number of probe images, drawn without replacement: mean over `DRAWS`
+    draws, and the band that holds 95 % of them. With all images there is one draw: the run itself.
+    """
+    images = len(data.grams[0])
+    methods = [method for method in case.methods if method in data.names]
+    rows: list[tuple[Any, ...]] = []
+    *sizes, full = sw.probe_sizes(images)
+    for size in sizes:
+        counts = subset_counts(images, size, DRAWS, seed)
+        drawn = data.affinities(counts, place.weight, pool, advance)
+        for method in methods:
+            scores = np.stack([judge(m).mean(axis=1) for m in place.cut(drawn[method])])
+            ends = np.percentile(scores, [2.5, 97.5], axis=0)
+            for metric, *numbers in zip(judge.metrics, scores.mean(axis=0), *ends, strict=True):
+                rows.append((method, size, metric, *numbers))
+    for method in methods:
+        means = judge(case.matrices[method]).mean(axis=1)
+        rows += [
+            (method, full, metric, mean, mean, mean)
+            for metric, mean in zip(judge.metrics, means, strict=True)
+        ]
+    return probe_frame(rows)
+
+
+def probe_frame(rows: list[tuple[Any, ...]]) -> pd.DataFrame:
+    """The table of `probe_counts` from its rows."""
+    table = pd.DataFrame(rows, columns=["method", "images", "metric", "value", "low", "high"])
+    numbers = dict.fromkeys(("value", "low", "high"), np.float64)
+    return table.astype({"images": np.int32, **numbers})
