@@ -109,12 +109,17 @@ def weighted_ranks(values: np.ndarray, times: np.ndarray) -> np.ndarray:
     packed = np.sort((levels_of(values) << 32) | np.arange(count, dtype=np.int64))
     order = packed & 0xFFFFFFFF
     levels = packed >> 32
-    starts = np.flatnonzero(np.concatenate(([True], levels[1:] != levels[:-1])))
-    sorted_times = times[order]
-    sizes = np.add.reduceat(sorted_times, starts)
-    middle = np.cumsum(sizes) - (sizes - 1.0) / 2.0
+    first = np.concatenate(([True], levels[1:] != levels[:-1]))
+    sizes, tied = times[order], not first.all()
+    if tied:
+        starts = np.flatnonzero(first)
+        sizes = np.add.reduceat(sizes, starts)
+    middle = np.cumsum(sizes)
+    middle -= (sizes - 1.0) / 2.0
+    if tied:
+        middle = np.repeat(middle, np.diff(np.append(starts, count)))
     ranks = np.empty(count)
-    ranks[order] = np.repeat(middle, np.diff(np.append(starts, count)))
+    ranks[order] = middle
     return ranks
 
 
