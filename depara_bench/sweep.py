@@ -30,30 +30,41 @@ class Judge:
 
     def __init__(self, value: np.ndarray, own: np.ndarray) -> None:
         """value (T, S): the truth. own (T, S) bool: self pairs, which are left out."""
-        self.others = [np.flatnonzero(~row) for row in own]
-        values = [row[others] for row, others in zip(value, self.others, strict=True)]
-        self.relevant = [relevance(row) for row in values]
-        self.ranks = [_unit(stats.rankdata(row)) for row in values]
-        least = min(len(row) for row in values)
-        self.ks = [k for k in (1, RELEVANT) if k <= least]
+        counts = (~own).sum(axis=1)
+        self.ks = [k for k in (1, RELEVANT) if k <= counts.min()]
         self.metrics = (*(f"p@{k}" for k in self.ks), "spearman")
+        # Targets with as many sources as one another (g of them, n sources) are judged together.
+        self.groups: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
+        for count in np.unique(counts):
+            targets = np.flatnonzero(counts == count)
+            others = np.stack([np.flatnonzero(~own[t]) for t in targets])
+            values = value[targets[:, None], others]
+            relevant = np.stack([relevance(row) for row in values])
+            self.groups.append((targets, others, relevant, _unit_ranks(values)))
 
     def __call__(self, scores: np.ndarray) -> np.ndarray:
         """(metrics, T) of scores (T, S), in the order of `metrics`."""
         found = np.empty((len(self.metrics), len(scores)))
-        for t, others in enumerate(self.others):
-            row = scores[t, others]
-            hits = expected_relevance(row, self.relevant[t])
-            found[:-1, t] = [hits[:k].sum() / k for k in self.ks]
-            found[-1, t] = _unit(stats.rankdata(row)) @ self.ranks[t]
+        for targets, others, relevant, ranks in self.groups:
+            rows = scores[targets[:, None], others]
+            order = np.argsort(-rows, axis=1, kind="stable")
+            hits, sorted_rows = (np.take_along_axis(x, order, axis=1) for x in (relevant, rows))
+            tied = (sorted_rows[:, 1:] == sorted_rows[:, :-1]).any(axis=1)
+            for row in np.flatnonzero(tied):
+                hits[row] = expected_relevance(rows[row], relevant[row])
+            found[:-1, targets] = [hits[:, :k].sum(axis=1) / k for k in self.ks]
+            found[-1, targets] = (_unit_ranks(rows) * ranks).sum(axis=1)
         return found
 
 
-def _unit(ranks: np.ndarray) -> np.ndarray:
-    """Ranks (n,), centred, of length 1; zeros where all tie, so that the correlation is 0."""
-    centred = ranks - ranks.mean()
-    length = np.sqrt(centred @ centred)
-    unit: np.ndarray = centred / length if length > 0.0 else centred
+def _unit_ranks(rows: np.ndarray) -> np.ndarray:
+    """Average ranks of each row (g, n), centred, of length 1; zeros where all of a row tie, so that
+    its correlations are 0.
+    """
+    ranks = stats.rankdata(rows, axis=1)
+    ranks -= ranks.mean(axis=1, keepdims=True)
+    lengths = np.sqrt((ranks * ranks).sum(axis=1, keepdims=True))
+    unit: np.ndarray = np.divide(ranks, lengths, out=np.zeros_like(ranks), where=lengths > 0.0)
     return unit
 
 

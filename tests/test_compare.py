@@ -402,12 +402,14 @@ def test_a_targets_truth_does_not_change_its_own_lambda(tmp_path: Path):
 def test_the_quick_judge_equals_the_slow_scores():
     random = np.random.default_rng(5)
     value, scores = random.integers(0, 6, (4, 9)).astype(float), random.integers(0, 4, (4, 9)) * 1.0
+    scores[1] = 2.0  # one value for all: no ranking
     own = np.eye(4, 9, dtype=bool)
+    own[3] = False  # a target that is no source has one source more
     judge = Judge(value, own)
     found = judge(scores)
     assert judge.metrics == ("p@1", "p@5", "spearman")
     for t in range(4):
-        plain = plain_scores(scores[t, ~own[t]], value[t, ~own[t]], np.ones(8))
+        plain = plain_scores(scores[t, ~own[t]], value[t, ~own[t]], np.ones((~own[t]).sum()))
         expected = [plain["p@k", 1], plain["p@k", 5], plain["spearman", 0]]
         assert found[:, t] == pytest.approx(expected, abs=1e-12)
 

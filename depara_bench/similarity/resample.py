@@ -67,12 +67,12 @@ def edge_matrix(
     times = counts[drawn].astype(np.float64)
     upper = np.triu(np.ones((len(drawn), len(drawn)), dtype=bool), 1)
     multiplicity = np.outer(times, times)[upper]
-    root = np.sqrt(multiplicity)
+    root, middle = np.sqrt(multiplicity), (multiplicity.sum() + 1.0) / 2.0
     rows = np.empty((len(grams), len(multiplicity)))
     for model, products in enumerate(grams):
         cosines = _cosines(products[np.ix_(drawn, drawn)], times, center)[upper]
         ranks = weighted_ranks(cosines, multiplicity)
-        ranks -= (ranks @ multiplicity) / multiplicity.sum()
+        ranks -= middle
         ranks *= root
         length = np.sqrt(ranks @ ranks)
         rows[model] = ranks / length if length > 0.0 else 0.0
@@ -91,9 +91,9 @@ def _cosines(products: np.ndarray, times: np.ndarray, center: bool) -> np.ndarra
         smallest = 1e-14 * max(float(products.diagonal().max()), 0.0)
         weights = times / times.sum()
         means = products @ weights
+        means -= weights @ means / 2.0
         centred -= means[:, None]
         centred -= means
-        centred += weights @ means
     squares = centred.diagonal().copy()
     zero = squares <= smallest
     scale = np.divide(1.0, np.sqrt(np.where(zero, 1.0, squares)), where=~zero,
