@@ -43,8 +43,9 @@ from depara_bench.record import Record
 from depara_bench.reduce import TILE
 from depara_bench.report.data import affinity_crc
 from depara_bench.shards import read_column, read_groups
+from depara_bench.similarity.gram import gram
 from depara_bench.similarity.nodes import image_cosines
-from depara_bench.similarity.resample import bootstrap_counts, gram
+from depara_bench.similarity.resample import bootstrap_counts
 from depara_bench.storage import Folder
 from depara_bench.sweep import Judge, ProbeData, probe_sizes
 from depara_bench.terminal import Terminal
@@ -307,7 +308,7 @@ def probe_data(
         return None
 
     def one_gram(model: str) -> np.ndarray:
-        return gram(read_column(folder, model, blocks, "feature"), center=center)
+        return gram(read_column(folder, model, blocks, "feature"), center=center).products
 
     try:
         grams = []

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from scipy.stats import rankdata, spearmanr
 
 from depara_bench.similarity.edges import correlations, edge_ranks
+from depara_bench.similarity.gram import gram
 from depara_bench.similarity.nodes import image_cosines
 from depara_bench.similarity.resample import (
     bootstrap_counts,
     edge_matrices,
     edge_matrix,
-    gram,
     node_matrices,
     subset_counts,
     weighted_ranks,
@@ -48,7 +48,7 @@ def test_edges_of_a_resample_equal_those_computed_anew(seed: int, images: int):
     drawn = np.repeat(np.arange(images), counts)
     if (counts > 0).sum() < 4:
         return
-    found = edge_matrix([gram(f) for f in features], counts)
+    found = edge_matrix([gram(f).products for f in features], counts)
     lists = [np.round(slow_edges(f, drawn), 10) for f in features]
     for a in range(3):
         for b in range(3):
@@ -69,7 +69,7 @@ def test_nodes_of_a_resample_equal_the_mean_over_drawn_images():
 def test_every_image_once_is_the_affinity_itself():
     features = zoo(3, 30)
     ranks = np.stack([edge_ranks(f).unit for f in features])
-    found = edge_matrix([gram(f) for f in features], np.ones(30, dtype=int))
+    found = edge_matrix([gram(f).products for f in features], np.ones(30, dtype=int))
     assert np.allclose(found, correlations(ranks, ranks), atol=1e-12)
 
 
@@ -78,7 +78,7 @@ def test_a_subset_is_the_affinity_of_those_images_alone():
     counts = subset_counts(25, 10, 3, seed=0)
     assert (counts.sum(axis=1) == 10).all()
     with ThreadPoolExecutor(2) as pool:
-        found = edge_matrices([gram(f) for f in features], counts, pool)
+        found = edge_matrices([gram(f).products for f in features], counts, pool)
     for row, matrix in zip(counts, found, strict=True):
         ranks = np.stack([edge_ranks(f[row == 1]).unit for f in features])
         assert np.allclose(matrix, correlations(ranks, ranks), atol=1e-12)
@@ -97,7 +97,7 @@ def test_weighted_ranks_are_ranks_of_the_repeated_values(pairs: list[tuple[int, 
 def test_degenerate_resamples_have_an_answer():
     features = zoo(5, 6)
     features[0][:] = 1.0
-    matrices = [gram(f) for f in features]
+    matrices = [gram(f).products for f in features]
     assert np.array_equal(edge_matrix(matrices, np.array([6, 0, 0, 0, 0, 0])), np.zeros((3, 3)))
     found = edge_matrix(matrices, np.ones(6, dtype=int))
     assert np.isfinite(found).all() and (found[0] == 0).all()

@@ -30,6 +30,7 @@ from depara_bench.reduce import (
 )
 from depara_bench.shards import Shard, encode_shard, shard_path
 from depara_bench.similarity.edges import average_ranks, correlations, edge_ranks, edges
+from depara_bench.similarity.gram import cosines, gram, pearsons
 from depara_bench.similarity.nodes import cosine_sum
 from depara_bench.storage import Folder
 
@@ -293,6 +294,31 @@ def test_positive_scaling(seed: int, scale: float, model: int) -> None:
     assert np.abs(node_matrix(models) - node_matrix(scaled)).max() < 1e-12
     for center in (True, False):
         assert np.abs(edge_matrix(models, center) - edge_matrix(scaled, center)).max() < 1e-5
+
+
+def test_pearson_edges_from_the_gram_matrix_of_the_cosine_edges() -> None:
+    random = np.random.default_rng(7)
+    features = (random.standard_normal((40, 23)) + 5 * random.standard_normal((40, 1))).astype("f4")
+    upper = np.triu_indices(40, 1)
+    for center in (True, False):
+        matrix = gram(features, center=center)
+        rows = features.astype(np.float64) - (features.astype(np.float64).mean(0) if center else 0)
+        assert np.abs(pearsons(matrix)[0] - np.corrcoef(rows)[upper]).max() < 1e-12
+        plain = plain_edges(features, center)
+        assert np.abs(cosines(matrix)[0] - plain).max() < 1e-12
+
+
+def test_a_vector_of_equal_values_has_no_pearson_correlation() -> None:
+    features = np.random.default_rng(8).standard_normal((6, 11)).astype("f4")
+    features[2] = 0.1  # constant, not zero
+    features[4] = 0.0
+    values, zeros = pearsons(gram(features, center=False))
+    assert zeros == 2
+    rows, columns = np.triu_indices(6, 1)
+    dead = np.isin(rows, (2, 4)) | np.isin(columns, (2, 4))
+    assert not values[dead].any()
+    assert values[~dead].all()
+    assert cosines(gram(features, center=False))[1] == 1
 
 
 @given(SEEDS)

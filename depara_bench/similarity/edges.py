@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from depara_bench.similarity.gram import cosines, gram
+
 # Edges closer than this are one value, and get the average of their ranks. It is far below what
 # float32 features resolve, and far above the rounding of float64 sums, so that edges that are equal
 # on paper (of repeated images, say) are equal here, whatever order a sum was taken in.
@@ -30,30 +32,17 @@ class EdgeRanks:
 
 def edge_ranks(features: np.ndarray, *, center: bool = True) -> EdgeRanks:
     """The ranked graph of one model from its features (N, F) float32, N >= 3."""
-    cosines, zeros = edges(features, center=center)
-    return EdgeRanks(unit=unit_ranks(cosines), zeros=zeros)
+    values, zeros = edges(features, center=center)
+    return EdgeRanks(unit=unit_ranks(values), zeros=zeros)
 
 
 def edges(features: np.ndarray, *, center: bool = True) -> tuple[np.ndarray, int]:
     """Cosine similarity of all pairs of rows of features (N, F): (N(N-1)/2,) float64, in the order
     of `numpy.triu_indices(N, 1)`, and the number of zero rows, whose cosine is 0 by definition.
 
-    center: subtract the mean row first. What rounding leaves of a row that equals the mean is not
-    a direction: a row below 1e-12 of the longest uncentred one counts as zero.
+    center: subtract the mean row first (see `gram`).
     """
-    rows = np.array(features, dtype=np.float64)
-    smallest = 0.0
-    if center:
-        smallest = 1e-12 * float(_lengths(rows).max())
-        rows -= rows.mean(axis=0)
-    products = np.dot(rows, rows.T)  # not @: it lets the other threads run meanwhile
-    lengths = np.sqrt(products.diagonal())
-    zero = lengths <= smallest
-    # Scaling the products is cheaper than scaling the rows: there are fewer images than features.
-    scale = np.divide(1.0, lengths, out=np.zeros_like(lengths), where=~zero)
-    products *= scale[:, None]
-    products *= scale
-    return products[_upper(len(rows))], int(zero.sum())
+    return cosines(gram(features, center=center))
 
 
 def unit_ranks(values: np.ndarray) -> np.ndarray:
@@ -100,13 +89,3 @@ def correlations(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Spearman correlations (a, b) of unit rank vectors left (a, E) and right (b, E) float64."""
     products: np.ndarray = left @ right.T
     return products.clip(-1.0, 1.0)
-
-
-def _lengths(rows: np.ndarray) -> np.ndarray:
-    squares: np.ndarray = np.einsum("ij,ij->i", rows, rows)
-    lengths: np.ndarray = np.sqrt(squares)
-    return lengths
-
-
-def _upper(count: int) -> np.ndarray:
-    return np.triu(np.ones((count, count), dtype=bool), 1)

@@ -27,18 +27,6 @@ def node_matrices(cosines: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return mixed.reshape(-1, models, models)
 
 
-def gram(features: np.ndarray, *, center: bool = True) -> np.ndarray:
-    """Inner products (N, N) float64 of features (N, F), around their mean where `center`.
-
-    Around the mean so that centring on a resample's mean later loses no digits.
-    """
-    rows = np.array(features, dtype=np.float64)
-    if center:
-        rows -= rows.mean(axis=0)
-    products: np.ndarray = np.dot(rows, rows.T)  # not @: it lets the other threads run meanwhile
-    return products
-
-
 def edge_matrices(
     grams: Sequence[np.ndarray],
     counts: np.ndarray,
@@ -47,8 +35,9 @@ def edge_matrices(
     center: bool = True,
     advance: Callable[[int], None] = lambda _: None,
 ) -> np.ndarray:
-    """Edge similarities (B, M, M) of resamples counts (B, N) from `gram` of each of M models, made
-    with the same `center`. `advance` is called with the number of resamples done.
+    """Edge similarities (B, M, M) of resamples counts (B, N) from the inner products (N, N) of
+    each of M models' features, made with the same `center`. `advance` is called with the number of
+    resamples done.
     """
     found = []
     for matrix in pool.map(lambda one: edge_matrix(grams, one, center=center), counts):
