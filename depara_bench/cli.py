@@ -189,6 +189,72 @@ def compare(
     _exit_for(record)
 
 
+@app.command()
+def probes(
+    job: Annotated[
+        str, typer.Argument(help="A job on several probe sets, or the name of an embedded one.")
+    ] = "rooms-probes",
+    out: OutOption = None,
+    set_: SetOption = None,
+    engine: EngineOption = "auto",
+    address: AddressOption = None,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Does it matter which images are the probe? One job on several probe sets, one table."""
+    from depara_bench.engine import open_engine
+    from depara_bench.probes import load_probes_job, run_probes
+
+    terminal = Terminal(quiet, verbose)
+    file = load_probes_job(job, set_ or ())
+    folder = _folder(out, file.job.name)
+    with open_engine(engine, address) as opened:
+        found = run_probes(file, folder.uri, opened, terminal)
+    if not quiet:
+        rows = found[found["metric"] == "spearman"]
+        table = Table("Spearman", *file.job.probes, box=None, header_style="bold")
+        for method, values in rows.groupby("method", sort=False):
+            by = values.set_index("probe")["value"]
+            table.add_row(Text(str(method)), *(f"{by[name]:.3f}" for name in file.job.probes))
+        terminal.out.print(table)
+    terminal.out.print(Text(f"report: {folder.uri}/report.html"), soft_wrap=True)
+
+
+@app.command()
+def measure(
+    job: Annotated[
+        str, typer.Argument(help="A measuring job, or the name of an embedded one.")
+    ] = "measure-rooms",
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder. (Default: reports/<job name>.)")
+    ] = None,
+    set_: SetOption = None,
+    engine: EngineOption = "auto",
+    address: AddressOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Measure the truth: train and score every transfer of the embedded zoo. Resumable."""
+    from depara_bench.engine import open_engine
+    from depara_bench.rooms.measuring import load_measure_job, measure_to
+
+    wanted, zoo = load_measure_job(job, set_ or ())
+    place = out or Path("reports") / wanted.name
+    terminal = Terminal(quiet)
+    with open_engine(engine, address) as opened:
+        summary = measure_to(wanted, zoo, place, opened, terminal)
+    if not quiet:
+        names = ("size", "target", "agreement", "best source", "its loss", "scratch", "untrained")
+        table = Table(*names, box=None, header_style="bold")
+        for _, row in summary.iterrows():
+            numbers = ("best_loss", "scratch_loss", "random_loss")
+            cells = (f"{row[name]:.4f}" for name in numbers)
+            table.add_row(
+                row["size"], row["target"], f"{row['agreement']:.2f}", row["best"], *cells
+            )
+        terminal.out.print(table)
+    terminal.out.print(Text(f"truth: {place}"), soft_wrap=True)
+
+
 @truth_app.command("import")
 def truth_import(
     file: Annotated[

@@ -36,6 +36,17 @@ class RoomsProbe(Strict):
     style: str = "plain"
 
 
+class NoiseProbe(Strict):
+    """Images without content: every pixel value drawn evenly from 0..255, image 0, 1, ... of
+    `seed`. What a method scores on them is its floor.
+    """
+
+    kind: Literal["noise"]
+    count: int = Field(ge=MINIMUM, le=1_000_000)
+    seed: int = Field(ge=0, lt=2**31)
+    size: int = Field(default=64, ge=1, le=4096)
+
+
 class _Files(Strict):
     """count: the first so many, in order; None: all.
 
@@ -73,7 +84,7 @@ class ParquetProbe(_Files):
 
 
 ProbeSpec = Annotated[
-    RoomsProbe | FolderProbe | ListProbe | ParquetProbe, Field(discriminator="kind")
+    RoomsProbe | NoiseProbe | FolderProbe | ListProbe | ParquetProbe, Field(discriminator="kind")
 ]
 
 
@@ -138,6 +149,8 @@ def load_probe(spec: ProbeSpec, base: Path) -> Probe:
     """
     if isinstance(spec, RoomsProbe):
         return _rooms(spec)
+    if isinstance(spec, NoiseProbe):
+        return _noise(spec)
     if isinstance(spec, FolderProbe):
         ids, contents = _folder(base / spec.path)
     elif isinstance(spec, ListProbe):
@@ -155,13 +168,27 @@ def _rooms(spec: RoomsProbe) -> Probe:
     from depara_bench.rooms.scenes import render
 
     images = render(spec.seed, range(spec.count), size=spec.size, style=spec.style)
-    ids = tuple(f"{spec.style}-{spec.seed}-{i:06d}" for i in range(spec.count))
-    step = spec.size * spec.size * 3
+    return _drawn(f"{spec.style}-{spec.seed}", images)
+
+
+def _noise(spec: NoiseProbe) -> Probe:
+    shape = (spec.size, spec.size, 3)
+    images = [
+        np.random.default_rng([spec.seed, i]).integers(0, 256, shape, dtype=np.uint8)
+        for i in range(spec.count)
+    ]
+    return _drawn(f"noise-{spec.seed}", np.stack(images))
+
+
+def _drawn(name: str, images: np.ndarray) -> Probe:
+    """Images (N, S, S, 3) uint8 that were made here, as a probe; ids are name and number."""
+    count, size = images.shape[:2]
+    ids = tuple(f"{name}-{i:06d}" for i in range(count))
     return Probe(
         ids=ids,
         data=np.ascontiguousarray(images).reshape(-1),
-        offsets=np.arange(spec.count + 1, dtype=np.int64) * step,
-        raw=(spec.size, spec.size),
+        offsets=np.arange(count + 1, dtype=np.int64) * (size * size * 3),
+        raw=(size, size),
         sha256=_hash(ids, [image.tobytes() for image in images]),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -74,3 +74,20 @@ class Terminal:
         with Progress(*columns, console=console) as progress:
             task = progress.add_task(stage, total=total, unit=unit)
             yield lambda n: progress.advance(task, n)
+
+    @contextmanager
+    def stages(self) -> Iterator[Callable[[str, int, int], None]]:
+        """Bars of stages that come one after the other: `show(stage, done, total)`."""
+        with ExitStack() as stack:
+            bars: dict[str, tuple[Advance, list[int]]] = {}
+
+            def show(stage: str, done: int, total: int) -> None:
+                if stage not in bars:
+                    stack.close()  # a terminal shows one bar at a time
+                    bar = stack.enter_context(self.progress(stage, total, stage))
+                    bars[stage] = (bar, [0])
+                advance, before = bars[stage]
+                advance(done - before[0])
+                before[0] = done
+
+            yield show

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shutil
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from depara_bench.config import Strict
 from depara_bench.engine import Engine, Resources, Slot, Task
@@ -33,24 +34,29 @@ from depara_bench.rooms.networks import load_network
 from depara_bench.rooms.tasks import SOURCES, TARGETS, TASKS
 from depara_bench.rooms.transfer import random_encoder, represent, standardise, train_readout
 from depara_bench.storage import Folder
+from depara_bench.zoo import Name
 
 SCRATCH = "scratch"
 """Not a source: the same readout with an encoder trained from the start on the target's data."""
 RANDOM = "random"
 """Not a source: the readout on a frozen encoder that was never trained."""
 
-_RECIPE = 1  # raise it when the readout or its training change
+_RECIPE = 2  # raise it when the readout or its training change
 
 
 class MeasureJob(Strict):
     """What is measured: jobs/measure-rooms.yaml.
 
-    sizes: training scenes, by name ("large", "small"). steps: training steps, by the same names.
-    seeds: of readout and order of images. width: channels of the readout's first convolution.
+    zoo: an embedded zoo of rooms, or the folder of one. targets, sources: of the tasks; None: all.
+    sizes: training scenes, by name ("large", "small"); the first is the one that `compare` takes.
+    steps: training steps, by the same names. seeds: of readout and order of images. width: channels
+    of the readout's first convolution.
     """
 
-    name: str
+    name: Name
     zoo: str = "rooms"
+    targets: tuple[str, ...] | None = Field(default=None, min_length=1)
+    sources: tuple[str, ...] | None = Field(default=None, min_length=2)
     sizes: dict[str, int]
     steps: dict[str, int]
     seeds: tuple[int, ...] = Field(min_length=2)
@@ -65,6 +71,21 @@ class MeasureJob(Strict):
         if not sizes or min(sizes.values()) < 2:
             raise ValueError("name at least one size of 2 scenes or more")
         return sizes
+
+    @field_validator("seeds")
+    @classmethod
+    def _differ(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) != len(seeds):
+            raise ValueError("each seed at most once")
+        return seeds
+
+    @model_validator(mode="after")
+    def _steps_of_each_size(self) -> MeasureJob:
+        if set(self.sizes) != set(self.steps):
+            raise ValueError("'sizes' and 'steps' must have the same names")
+        if min(self.steps.values()) < 1:
+            raise ValueError("'steps' must be 1 or more")
+        return self
 
 
 @dataclass(frozen=True)
@@ -109,7 +130,11 @@ def fingerprint(job: MeasureJob, zoo: Path, sources: Sequence[str]) -> str:
         name: hashlib.sha256((zoo / "weights" / f"{name}.safetensors").read_bytes()).hexdigest()
         for name in sources
     }
-    what = {"recipe": _RECIPE, "job": job.model_dump(exclude={"name"}), "weights": weights}
+    what = {
+        "recipe": _RECIPE,
+        "job": job.model_dump(exclude={"name", "zoo", "targets", "sources"}),
+        "weights": weights,
+    }
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -134,22 +159,31 @@ def measure(
         if not (zoo / "weights" / f"{name}.safetensors").is_file():
             raise InputError(f"{zoo}: has no weights of '{name}'; run 'depara-bench rooms train'")
     place = work / fingerprint(job, zoo, sources)
-    for seed, count in _scene_sets(job):
-        draw_set(
-            _scenes(work, seed, count),
-            seed,
-            count,
-            list(TASKS),
-            lambda done, total: advance("scenes", done, total),
-        )
-    shared = Shared(job, place, zoo.resolve(), tuple(sources))
-    names = [name for name in (*sources, RANDOM) if not _representation(place, name).is_file()]
-    _run(engine, Representer, shared, [Task(n, n, n) for n in names], resources, advance, "encode")
     wanted = transfers(job, targets, sources)
     todo = [transfer for transfer in wanted if not (place / transfer.file).is_file()]
-    tasks = [Task(transfer.file, transfer.file, transfer) for transfer in todo]
-    _run(engine, Transferrer, shared, tasks, resources, advance, "transfer")
+    if todo:
+        for seed, count in _scene_sets(job):
+            draw_set(
+                _scenes(work, seed, count),
+                seed,
+                count,
+                list(TASKS),
+                lambda done, total: advance("scenes", done, total),
+            )
+        shared = Shared(job, place, zoo.resolve(), tuple(sources))
+        names = [name for name in (*sources, RANDOM) if not _representation(place, name).is_file()]
+        encode = [Task(name, name, name) for name in names]
+        _run(engine, Representer, shared, encode, resources, advance, "encode")
+        tasks = [Task(transfer.file, transfer.file, transfer) for transfer in todo]
+        _run(engine, Transferrer, shared, tasks, resources, advance, "transfer")
     return pd.concat([_rows(place, transfer) for transfer in wanted], ignore_index=True)
+
+
+def clean(job: MeasureJob, zoo: Path, work: Path, sources: Sequence[str] = SOURCES) -> None:
+    """Delete what was only needed while measuring: scenes and representations. Losses stay."""
+    for seed, count in _scene_sets(job):
+        shutil.rmtree(_scenes(work, seed, count), ignore_errors=True)
+    shutil.rmtree(work / fingerprint(job, zoo, sources) / "representations", ignore_errors=True)
 
 
 def _run(

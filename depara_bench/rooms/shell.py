@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 
 from depara_bench.config import Strict, apply_overrides, validate
 from depara_bench.engine import Engine
 from depara_bench.rooms.quality import Quality
 from depara_bench.rooms.train import Progress, Settings, train_all
-from depara_bench.terminal import Advance, Terminal
+from depara_bench.terminal import Terminal
 
 
 class _Given(Strict):
@@ -33,17 +32,10 @@ def train_with_progress(
     out: Path, engine: Engine, settings: Settings, tasks: Sequence[str] | None, terminal: Terminal
 ) -> list[Quality]:
     """`train_all` with one bar for the scenes and one for the networks."""
-    with ExitStack() as stack:
-        bars: dict[str, tuple[Advance, list[int]]] = {}
+    with terminal.stages() as bars:
 
         def show(progress: Progress) -> None:
-            if progress.stage not in bars:
-                stack.close()  # a terminal shows one bar at a time
-                bar = terminal.progress(progress.stage, progress.total, progress.stage)
-                bars[progress.stage] = (stack.enter_context(bar), [0])
-            advance, done = bars[progress.stage]
-            advance(progress.done - done[0])
-            done[0] = progress.done
+            bars(progress.stage, progress.done, progress.total)
             if progress.error is not None:
                 terminal.say(progress.error)
 

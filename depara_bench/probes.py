@@ -1,0 +1,164 @@
+"""Does it matter which images are the probe? One job on several probe sets, judged by one truth.
+
+Each probe set is a run of its own, in a folder of its own; what is added here is one table of all.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from pydantic import field_validator
+
+from depara_bench import record as records
+from depara_bench.compare import EVALUATION, compare_run
+from depara_bench.config import Strict, apply_overrides, read_yaml, validate
+from depara_bench.engine import Engine
+from depara_bench.evaluate import ROUNDING, compare_sentence, mean_interval, resamples
+from depara_bench.job import JobFile, find_job, load_job
+from depara_bench.judge import RESAMPLES, overall
+from depara_bench.pipeline import read_table, write_table
+from depara_bench.probe import Probe, ProbeSpec, load_probe
+from depara_bench.report.probes import probes_report
+from depara_bench.run import report_run, run
+from depara_bench.storage import Folder
+from depara_bench.terminal import Terminal
+from depara_bench.zoo import Name, find_manifest
+
+TABLE = "probes.parquet"
+METRICS: tuple[tuple[str, int | None], ...] = (("p@k", 1), ("p@k", 5), ("spearman", None))
+
+
+class ProbesJob(Strict):
+    """Which probe sets: jobs/rooms-probes.yaml.
+
+    job: the job that is run on each of them, its own probe left aside. truth: as `compare --truth`
+    takes it. probes: at least two, by name; the first is what the others are compared with.
+    """
+
+    name: Name
+    job: str
+    truth: str | None = None
+    probes: dict[Name, ProbeSpec]
+
+    @field_validator("probes")
+    @classmethod
+    def _sets(cls, probes: dict[str, ProbeSpec]) -> dict[str, ProbeSpec]:
+        if len(probes) < 2:
+            raise ValueError("name at least two probe sets")
+        for name in probes:
+            if name in ("figures", "shards"):
+                raise ValueError(f"'{name}' is no name of a probe set; choose another")
+        return probes
+
+
+@dataclass(frozen=True)
+class ProbesFile:
+    """A job on several probes: its own, the one it is based on, and where its paths start."""
+
+    job: ProbesJob
+    base: JobFile
+    path: Path
+
+
+def load_probes_job(reference: str, overrides: Sequence[str] = ()) -> ProbesFile:
+    """A checked job with `--set` applied. Raises InputError naming file and field."""
+    path = find_job(reference)
+    content = apply_overrides(read_yaml(path), overrides, _absolute)
+    job = validate(ProbesJob, content, str(path))
+    beside = path.parent / job.job
+    return ProbesFile(job, load_job(str(beside) if beside.is_file() else job.job), path)
+
+
+def _absolute(key: str, value: object, text: str) -> object:
+    """A path that `--set` gives is meant from where the user stands."""
+    parts = key.split(".")
+    is_path = len(parts) == 3 and parts[0] == "probes" and parts[2] in ("path", "root")
+    return str(Path(text.strip()).expanduser().resolve()) if is_path and value else value
+
+
+def run_probes(file: ProbesFile, out: str, engine: Engine, terminal: Terminal) -> pd.DataFrame:
+    """Run, compare and report each probe set in `out`/<its name>; write the table of all, and its
+    pages. Returns the table; see `probes_table`. What is there and fits is not computed again.
+    """
+    manifest = find_manifest(file.base.job.zoo, file.base.base)
+    runs: dict[str, JobFile] = {}
+    for name, probe in file.job.probes.items():
+        fields = {"name": f"{file.job.name}-{name}", "zoo": str(manifest), "probe": probe}
+        runs[name] = JobFile(file.base.job.model_copy(update=fields), file.path)
+    # All probe sets are read before the first run starts: a mistake in the last is known at once.
+    thumbnails = {
+        name: _thumbnails(load_probe(one.job.probe, one.base)) for name, one in runs.items()
+    }
+    evaluations: dict[str, pd.DataFrame] = {}
+    for name, one in runs.items():
+        terminal.say(f"probe set '{name}'")
+        folder = Folder(f"{out}/{name}")
+        record = run(one, folder, engine, terminal)
+        compare_run(folder, record, file.job.truth, terminal, replicates=0)
+        report_run(folder, record, terminal)
+        evaluations[name] = read_table(folder, EVALUATION)
+    table = probes_table(evaluations)
+    folder = Folder(out)
+    write_table(folder, TABLE, table)
+    html, markdown = probes_report(file.job.name, table, thumbnails, records.now())
+    folder.write("report.md", markdown.encode())
+    folder.write("report.html", html.encode())
+    return table
+
+
+def probes_table(evaluations: Mapping[str, pd.DataFrame], seed: int = 0) -> pd.DataFrame:
+    """Rows method, probe, metric, k, value, low, high, difference, difference_low, difference_high,
+    sentence: scores over all targets of each probe set (tables of contract C5, by name), with the
+    paired difference to the first set over the targets that both have.
+    """
+    first = next(iter(evaluations))
+    rows = []
+    for probe, evaluation in evaluations.items():
+        for metric, k in METRICS:
+            means = overall(evaluation, metric, k)
+            here, there = (_by_target(evaluations[name], metric, k) for name in (probe, first))
+            for method in means.index:
+                one = means.loc[method]
+                row = [method, probe, metric, k, one["value"], one["low"], one["high"]]
+                shared = here[method].dropna().index.intersection(there[method].dropna().index)
+                if probe == first or method not in there or shared.empty:
+                    rows.append([*row, np.nan, np.nan, np.nan, ""])
+                    continue
+                found = mean_interval(
+                    (here[method] - there[method])[shared].to_numpy(np.float64),
+                    resamples(len(shared), RESAMPLES, seed),
+                )
+                numbers = (found.value, found.low, found.high)
+                rounded = [0.0 if abs(x) <= ROUNDING else x for x in numbers]
+                rows.append([*row, *rounded, compare_sentence(probe, first, found)])
+    names = ["method", "probe", "metric", "k", "value", "low", "high"]
+    names += ["difference", "difference_low", "difference_high", "sentence"]
+    table = pd.DataFrame(rows, columns=names)
+    return table.astype({"k": "Int32", "probe": object, "sentence": object})
+
+
+def _by_target(evaluation: pd.DataFrame, metric: str, k: int | None) -> pd.DataFrame:
+    """Values with targets as rows and methods as columns."""
+    rows = evaluation[evaluation["target"].notna() & (evaluation["metric"] == metric)]
+    rows = rows[rows["k"].isna() if k is None else rows["k"] == k]
+    return rows.pivot(index="target", columns="method", values="value")
+
+
+def _thumbnails(probe: Probe, count: int = 6, side: int = 64) -> list[str]:
+    """The first images as data URIs of PNG files, at most `side` pixels."""
+    from PIL import Image
+
+    found = []
+    for index in range(min(count, len(probe))):
+        picture = Image.fromarray(probe.image(index))
+        picture.thumbnail((side, side))
+        stream = io.BytesIO()
+        picture.save(stream, "PNG")
+        found.append(f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}")
+    return found
