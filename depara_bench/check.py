@@ -4,15 +4,22 @@ its weights hashed, its embedding found, and two images are run through it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from depara_bench.engine import Engine, Resources, Slot, Task
 from depara_bench.errors import InputError
-from depara_bench.extract import check_finite, exact_arithmetic, extract, find_embedding
+from depara_bench.extract import (
+    check_finite,
+    exact_arithmetic,
+    extract,
+    find_embedding,
+    pixel_ends,
+    prepare,
+)
 from depara_bench.job import AttributionSettings
 from depara_bench.loaders import load
 from depara_bench.preprocess import to_input
@@ -33,14 +40,16 @@ class Checked:
     """A model that works, or what is wrong with it.
 
     features: length F of its embedding; pixels: length D of its maps; parameters: their number.
-    error: one line; None when all is well. mistake: the error is in what the user gave (manifest,
-    file), not in what the model computes.
+    uncovered: by attribution method, where the model does what the method has no rule for; without
+    the methods that have a rule for all of it. error: one line; None when all is well. mistake: the
+    error is in what the user gave (manifest, file), not in what the model computes.
     """
 
     model: str
     features: int = 0
     pixels: int = 0
     parameters: int = 0
+    uncovered: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     error: str | None = None
     mistake: bool = False
 
@@ -61,27 +70,36 @@ class Checker:
             return Checked(spec.name, error=str(error), mistake=True)
 
     def _check(self, spec: AnySpec) -> Checked:
+        settings, device = self.shared.attribution, self.slot.device
         model = load(spec, self.shared.manifest_folder, allow_code=self.shared.allow_code)
-        node = find_embedding(model, spec.embedding, spec.name)
+        node = find_embedding(model.to(device), spec.embedding, spec.name)
         height, width = spec.input.height_width
         images = np.random.default_rng(0).integers(0, 256, (2, height, width, 3), dtype=np.uint8)
+        inputs, ends = to_input(list(images), spec.input), pixel_ends(spec.input)
+        methods = settings.made()
         extracted = extract(
-            model.to(self.slot.device),
+            model,
             node,
-            to_input(list(images), spec.input),
-            methods=self.shared.attribution.methods,
-            scalar=self.shared.attribution.scalar,
-            channels=self.shared.attribution.channels,
+            inputs,
+            methods=methods,
+            scalar=settings.scalar,
+            channels=settings.channels,
+            ends=ends,
             batch_size=2,
-            device=self.slot.device,
+            device=device,
             name=spec.name,
         )
         check_finite(extracted, ["noise 0", "noise 1"], spec.name)
+        one = prepare(
+            model, node, inputs[:1].to(device), scalar=settings.scalar, ends=ends, name=spec.name
+        )
+        uncovered = {name: method.uncovered(one) for name, method in methods.items()}
         return Checked(
             model=spec.name,
             features=extracted.features.shape[1],
             pixels=height * width,
             parameters=sum(parameter.numel() for parameter in model.parameters()),
+            uncovered={name: places for name, places in uncovered.items() if places},
         )
 
 

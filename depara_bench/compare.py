@@ -24,7 +24,6 @@ from depara_bench import record as records
 from depara_bench.config import nearest
 from depara_bench.embedded import embedded
 from depara_bench.errors import InputError, RunError
-from depara_bench.evaluate import resamples
 from depara_bench.judge import (
     DRAWS,
     RESAMPLES,
@@ -37,6 +36,7 @@ from depara_bench.judge import (
     probe_frame,
     score,
     with_bars,
+    with_fusion,
 )
 from depara_bench.pipeline import read_table, stage, write_table
 from depara_bench.record import Record
@@ -55,6 +55,7 @@ ABOUT = "comparison/about.json"
 DIFFERENCES = "comparison/differences.parquet"
 LAMBDA = "comparison/lambda.parquet"
 PROBE_COUNT = "comparison/probe_count.parquet"
+FUSION = "comparison/fusion.parquet"
 EVALUATION = "evaluation.parquet"
 
 MEMORY = 6 << 30
@@ -71,6 +72,7 @@ class Comparison:
     differences: pd.DataFrame
     sweep: pd.DataFrame
     probe_count: pd.DataFrame
+    fusion: pd.DataFrame
     about: dict[str, Any]
 
     def summary(self) -> list[tuple[str, ...]]:
@@ -147,6 +149,7 @@ def compare(
     affinity = read_table(folder, "affinity.parquet")
     case = make_case(folder, affinity, truth, methods, seed, terminal)
     judge = Judge(case.value, case.own)
+    case, fused = with_fusion(case, judge)
     evaluation, scores, ties = score(case)
     probe_count = probe_frame([])
     drawn = 0
@@ -169,6 +172,7 @@ def compare(
         differences(case, scores),
         lambda_table(case, judge, float(record["job"]["lambda"])),
         probe_count,
+        fused,
         {
             "truth": truth.name,
             "origin": truth.origin,
@@ -193,6 +197,7 @@ def _write(folder: Folder, affinity: pd.DataFrame, found: Comparison) -> None:
     write_table(folder, DIFFERENCES, found.differences)
     write_table(folder, LAMBDA, found.sweep)
     write_table(folder, PROBE_COUNT, found.probe_count)
+    write_table(folder, FUSION, found.fusion)
     write_table(folder, EVALUATION, found.evaluation)
     folder.write(ABOUT, json.dumps(found.about, indent=1, ensure_ascii=False).encode() + b"\n")
 
@@ -235,7 +240,7 @@ def make_case(
         fitting.value,
         loss,
         own,
-        resamples(len(targets), RESAMPLES, seed),
+        seed,
     )
 
 
@@ -252,7 +257,9 @@ def _matrix(
         pd.Index(targets).get_indexer(pd.Index(rows["target"])),
         pd.Index(sources).get_indexer(pd.Index(rows["source"])),
     ] = rows["value"].to_numpy(np.float64)
-    bad = np.argwhere(~np.isfinite(matrix))
+    # A score of labels says nothing of targets without labels: whole rows are absent.
+    some = np.isfinite(matrix).any(axis=1, keepdims=True)
+    bad = np.argwhere(~np.isfinite(matrix) & (some | ~some.any()))
     for t, s in bad[:1]:
         raise InputError(
             f"{folder.uri}/affinity.parquet: {method} of {sources[s]} -> {targets[t]} is no finite"

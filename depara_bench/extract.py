@@ -1,8 +1,7 @@
 """(model, batch of inputs) -> features and attribution maps. Pure torch: no files, no Ray.
 
-One forward and one backward pass give everything. The gradient belongs to each image alone: the
-scalars of a batch are summed, and in eval mode no image influences another's. It is taken anew
-for every batch with `torch.autograd.grad`, so nothing accumulates anywhere.
+One forward and one backward pass are shared by all methods; those that need more do them. Gradients
+are taken anew for every batch with `torch.autograd.grad`, so nothing accumulates anywhere.
 """
 
 from __future__ import annotations
@@ -10,13 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from depara_bench.attribution import METHODS
+from depara_bench.attribution.batch import Batch, forward_backward
+from depara_bench.attribution.method import Attribution
 from depara_bench.config import nearest
 from depara_bench.errors import InputError, RunError
+from depara_bench.preprocess import to_input
+from depara_bench.zoo import InputSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -115,42 +118,36 @@ def reduce_channels(maps: Tensor, channels: str) -> Tensor:
     return maps.mean(dim=1).flatten(start_dim=1)
 
 
-def extract_batch(
+def pixel_ends(spec: InputSpec) -> tuple[Tensor, Tensor]:
+    """A black pixel (0) and a white one (255) in a model's units: (3, 1, 1) float32 each."""
+    black, white = to_input([np.full((1, 1, 3), v, np.uint8) for v in (0, 255)], spec)
+    return black, white
+
+
+def prepare(
     model: nn.Module,
     node: nn.Module,
     inputs: Tensor,
     *,
-    methods: Sequence[str],
     scalar: str,
-    channels: str,
+    ends: tuple[Tensor, Tensor],
     name: str,
-) -> Extracted:
-    """Features and attributions of one batch of inputs (B, 3, H, W) float32, on its device.
+) -> Batch:
+    """The shared passes over one batch of inputs (B, 3, H, W), on the device of the model.
 
     Raises InputError when the embedding does not depend on the input in a differentiable way.
     """
-    import torch
-
-    with torch.enable_grad():
-        leaf = inputs.detach().requires_grad_(True)
-        embedding = embed(model, node, leaf, name)
-        if not embedding.requires_grad:
-            raise InputError(
-                f"model '{name}': the embedding cannot be differentiated with respect to the image"
-            )
-        (gradient,) = torch.autograd.grad(
-            scalar_of(embedding, scalar).sum(), leaf, allow_unused=True
-        )
-    if gradient is None:
-        raise InputError(f"model '{name}': the embedding does not depend on the image")
-    leaf = leaf.detach()
-    attributions = {
-        method: reduce_channels(METHODS[method](leaf, gradient), channels) for method in methods
-    }
-    return Extracted(
-        features=_numpy(embedding.detach()),
-        attributions={method: _numpy(maps) for method, maps in attributions.items()},
+    up_to_node = partial(_embed, model, node, name)
+    summed = partial(scalar_of, scalar=scalar)
+    embedding, gradient = forward_backward(up_to_node, summed, inputs, name)
+    black, white = (end.to(inputs) for end in ends)
+    return Batch(
+        inputs.detach(), embedding, gradient, model, up_to_node, summed, black, white, name
     )
+
+
+def _embed(model: nn.Module, node: nn.Module, name: str, inputs: Tensor) -> Tensor:
+    return embed(model, node, inputs, name)
 
 
 def extract(
@@ -158,36 +155,42 @@ def extract(
     node: nn.Module,
     inputs: Tensor,
     *,
-    methods: Sequence[str],
+    methods: Mapping[str, Attribution],
     scalar: str,
     channels: str,
+    ends: tuple[Tensor, Tensor],
     batch_size: int,
     device: str,
     name: str,
 ) -> Extracted:
     """Features and attributions of `inputs` (N, 3, H, W), `batch_size` images at a time.
 
-    When the device's memory does not hold a batch, it is halved and tried again.
-    Raises InputError (see `embed`) and, when one image alone does not fit, RunError.
+    methods: by the name that their maps get. ends: what a black and a white pixel are in the units
+    of the inputs, each (3, 1, 1). When the device's memory does not hold a batch, it is halved and
+    tried again.
+    Raises InputError (see `embed`, and the methods) and, when one image alone does not fit,
+    RunError.
     """
     import torch
 
     parts: list[Extracted] = []
     start = 0
     while start < len(inputs):
-        batch = inputs[start : start + batch_size].to(device)
+        rows = inputs[start : start + batch_size].to(device)
         try:
-            part = extract_batch(
-                model, node, batch, methods=methods, scalar=scalar, channels=channels, name=name
-            )
+            batch = prepare(model, node, rows, scalar=scalar, ends=ends, name=name)
+            maps = {
+                method: _numpy(reduce_channels(attribute(batch), channels))
+                for method, attribute in methods.items()
+            }
         except torch.OutOfMemoryError as error:
             if batch_size == 1:
                 raise RunError(f"model '{name}': one image does not fit in memory") from error
-            batch_size = max(1, min(batch_size, len(batch)) // 2)
+            batch_size = max(1, min(batch_size, len(rows)) // 2)
             torch.cuda.empty_cache()
             continue
-        parts.append(part)
-        start += len(batch)
+        parts.append(Extracted(_numpy(batch.embedding), maps))
+        start += len(rows)
     return Extracted(
         features=np.concatenate([part.features for part in parts]),
         attributions={

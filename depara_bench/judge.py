@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from itertools import combinations
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from depara_bench import evaluate as ev
+from depara_bench import fusion
 from depara_bench import sweep as sw
 from depara_bench.similarity.resample import subset_counts
 from depara_bench.truth.table import Truth
@@ -21,13 +23,22 @@ RESAMPLES = 4000
 DRAWS = 50
 """Subsets of the probe images that are tried of each size."""
 
+_DIFFERENCES: dict[str, tuple[str, int | None]] = {
+    "spearman": ("spearman", None),
+    "p@5": ("p@k", 5),
+    "p@1": ("p@k", 1),
+    "weighted_tau": ("weighted_tau", None),
+    "regret": ("regret", None),
+}
+
 Advance = Callable[[int], None]
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is judged. matrices: (T, S) by method. value, loss: the truth, (T, S) each. own: (T, S)
-    bool, self pairs. weights (RESAMPLES, T): of the bootstrap over targets.
+    """What is judged. matrices: (T, S) by method; a row of NaN where a method says nothing of a
+    target. value, loss: the truth, (T, S) each. own: (T, S) bool, self pairs. seed: of the
+    bootstrap over targets.
     """
 
     targets: tuple[str, ...]
@@ -38,7 +49,29 @@ class Case:
     value: np.ndarray
     loss: np.ndarray | None
     own: np.ndarray
-    weights: np.ndarray
+    seed: int
+
+    def covered(self, method: str) -> np.ndarray:
+        """Targets (T,) bool that a method, or a baseline, says something of."""
+        matrix = self.matrices.get(method)
+        if matrix is None:
+            return np.ones(len(self.targets), dtype=bool)
+        known: np.ndarray = (np.isfinite(matrix) | self.own).all(axis=1)
+        return known
+
+    @cached_property
+    def complete(self) -> tuple[str, ...]:
+        """The judged methods that say something of every target."""
+        return tuple(name for name in self.methods if self.covered(name).all())
+
+    def interval(self, values: np.ndarray) -> ev.Interval:
+        """Mean of values, one a target, with its bootstrap interval over targets."""
+        return ev.mean_interval(values, _weights(len(values), self.seed))
+
+
+@cache
+def _weights(count: int, seed: int) -> np.ndarray:
+    return ev.resamples(count, RESAMPLES, seed)
 
 
 def overall(evaluation: pd.DataFrame, metric: str, k: int | None = None) -> pd.DataFrame:
@@ -55,10 +88,11 @@ def score(case: Case) -> tuple[pd.DataFrame, dict[str, ev.Columns], dict[str, in
         "popularity": ev.popularity(ranks),
         "symmetric-ceiling": ev.symmetric_ceiling(ranks, case.targets, case.sources),
     }
-    scored = {
-        name: ev.score_all(matrix, case.value, case.loss, case.own)
-        for name, matrix in matrices.items()
-    }
+    scored = {}
+    for name, matrix in matrices.items():
+        rows = case.covered(name)
+        loss = None if case.loss is None else case.loss[rows]
+        scored[name] = ev.score_all(matrix[rows], case.value[rows], loss, case.own[rows])
     ties = {name: sum(one.ties for one in found) for name, found in scored.items()}
     scored["random"] = [
         ev.random_score(value[~own], None if case.loss is None else case.loss[t, ~own])
@@ -73,9 +107,12 @@ def score(case: Case) -> tuple[pd.DataFrame, dict[str, ev.Columns], dict[str, in
 
 
 def _rows(case: Case, method: str, columns: ev.Columns) -> pd.DataFrame:
-    """One method's part of contract C5: over all targets first, then target by target."""
-    means = [ev.mean_interval(values, case.weights) for values in columns.values()]
-    count, targets = len(columns), len(case.targets)
+    """One method's part of contract C5: over all targets (that it says something of) first, then
+    target by target.
+    """
+    means = [case.interval(values) for values in columns.values()]
+    names = [t for t, known in zip(case.targets, case.covered(method), strict=True) if known]
+    count, targets = len(columns), len(names)
     metrics, ks = [metric for metric, _ in columns], [k for _, k in columns]
     nothing = np.full(targets * count, np.nan)
     return pd.DataFrame(
@@ -84,7 +121,7 @@ def _rows(case: Case, method: str, columns: ev.Columns) -> pd.DataFrame:
             "truth": np.array([case.truth.name] * (count * (1 + targets)), dtype=object),
             "metric": np.array(metrics * (1 + targets), dtype=object),
             "k": pd.array(ks * (1 + targets), dtype="Int32"),
-            "target": np.array([None] * count + list(np.repeat(case.targets, count)), dtype=object),
+            "target": np.array([None] * count + list(np.repeat(names, count)), dtype=object),
             "value": np.concatenate(
                 [[mean.value for mean in means], np.stack(list(columns.values()), axis=1).ravel()]
             ),
@@ -95,20 +132,44 @@ def _rows(case: Case, method: str, columns: ev.Columns) -> pd.DataFrame:
 
 
 def differences(case: Case, columns: Mapping[str, ev.Columns]) -> pd.DataFrame:
-    """Every pair of methods, target by target: method - other, its interval, and a sentence."""
+    """Every pair of methods, target by target: method - other, its interval, and a sentence; over
+    the targets that both say something of.
+    """
     rows = []
-    for metric, key in (("spearman", ("spearman", None)), ("p@5", ("p@k", 5)), ("p@1", ("p@k", 1))):
+    for metric, key in _DIFFERENCES.items():
         for one, other in combinations(case.methods, 2):
-            if key in columns[one]:
-                found = ev.mean_interval(columns[one][key] - columns[other][key], case.weights)
+            if key in columns[one] and key in columns[other]:
+                both = case.covered(one) & case.covered(other)
+                if not both.any():
+                    continue
+                left, right = (columns[m][key][both[case.covered(m)]] for m in (one, other))
+                found = case.interval(left - right)
                 numbers = [
                     0.0 if abs(x) <= ev.ROUNDING else x
                     for x in (found.value, found.low, found.high)
                 ]
-                sentence = ev.compare_sentence(one, other, found)
+                sentence = ev.compare_sentence(one, other, found, higher=metric != "regret")
                 rows.append((one, other, metric, *numbers, sentence))
     names = ["method", "other", "metric", "value", "low", "high", "sentence"]
     return pd.DataFrame(rows, columns=names).astype({"other": object, "sentence": object})
+
+
+def with_fusion(case: Case, judge: sw.Judge) -> tuple[Case, pd.DataFrame]:
+    """The case with the method `fusion`, and for each target which methods it is of. The case as it
+    is, and an empty table, where fewer than 4 of the candidates were computed for all targets, or
+    there is one target only.
+    """
+    names = [name for name in fusion.CANDIDATES if name in case.complete]
+    table = pd.DataFrame({"target": [], "methods": []}, dtype=object)
+    if len(names) < 4 or len(case.targets) < 2:
+        return case, table
+    found = fusion.leave_out_fusion({n: case.matrices[n] for n in names}, case.own, judge)
+    table = pd.DataFrame({"target": case.targets, "methods": map(" + ".join, found.chosen)})
+    return replace(
+        case,
+        matrices={**case.matrices, fusion.NAME: found.scores},
+        methods=(*case.methods, fusion.NAME),
+    ), table
 
 
 def lambda_table(case: Case, judge: sw.Judge, job: float) -> pd.DataFrame:
@@ -153,7 +214,7 @@ def _lambda_rows(
     """One row a metric, over all targets, of values (metrics, T)."""
     rows = []
     for metric, row in zip(judge.metrics, values, strict=True):
-        found = ev.mean_interval(row, case.weights)
+        found = case.interval(row)
         rows.append((method, weight, metric, found.value, found.low, found.high, choice, None))
     return rows
 

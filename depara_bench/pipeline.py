@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from depara_bench import labels as labelling
 from depara_bench import record as records
 from depara_bench.check import Checked, check_models
 from depara_bench.check import Shared as CheckShared
@@ -17,10 +18,20 @@ from depara_bench.engine import Engine, Resources, Task
 from depara_bench.engine.local import LocalEngine
 from depara_bench.errors import InputError, RunError
 from depara_bench.loaders.weights import file_sha256
+from depara_bench.methods import compute, resolve, task_count
 from depara_bench.plan import Plan, check_space, missing_blocks
+from depara_bench.probe import RoomsProbe
 from depara_bench.record import Record
-from depara_bench.reduce import TILE, affinity_table, rank_sources, reduce, reduce_tasks
-from depara_bench.shards import shard_path
+from depara_bench.reduce import (
+    EDGES,
+    TILE,
+    Similarity,
+    affinity_table,
+    rank_sources,
+    reduce,
+    reduce_tasks,
+)
+from depara_bench.shards import fingerprint, shard_path
 from depara_bench.storage import Folder
 from depara_bench.terminal import Terminal
 from depara_bench.worker import Extractor, ModelBlock, Shared
@@ -71,6 +82,7 @@ def new_record(plan: Plan, engine: Engine) -> Record:
         "shards": {"computed": 0, "reused": 0},
         "failures": [],
         "zeros": {},
+        "attribution_notes": {},
     }
 
 
@@ -138,25 +150,49 @@ def reduce_stage(folder: Folder, record: Record, engine: Engine, terminal: Termi
     if len(models) <= TILE:
         # One tile is one task a method: sending it to a worker costs more than doing it.
         engine = LocalEngine()
-    with terminal.progress(
-        "reduce", len(reduce_tasks(models, methods)) + -(-len(models) // 8), "tasks"
-    ) as advance:
+    similar, scores = resolve(job.get("methods", ()))
+    labels = labelling.read(folder) if scores else {}
+    blocks, resources = (
+        -(-images // job["block_size"]),
+        Resources(gpus=0, cpus=job["resources"]["cpus"]),
+    )
+    tasks = len(reduce_tasks(models, methods)) + -(-len(models) // 8)
+    tasks += task_count(len(models), similar, scores)
+    with terminal.progress("reduce", tasks, "tasks") as advance:
         similarities = reduce(
             folder,
             models,
             images=images,
-            blocks=-(-images // job["block_size"]),
+            blocks=blocks,
             methods=methods,
             center=job["edges"]["center"],
+            ties=job["edges"].get("ties", "average"),  # of a run before there was a choice
             engine=engine,
-            resources=Resources(gpus=0, cpus=job["resources"]["cpus"]),
+            resources=resources,
+            advance=advance,
+        )
+        others = compute(
+            folder,
+            models,
+            similar,
+            scores,
+            blocks=blocks,
+            attribution=methods[0],
+            labels=labels,
+            engine=engine,
+            resources=resources,
             advance=advance,
         )
     record["zeros"] = {
         _column_name(what, methods): dict(found.zeros) for what, found in similarities.items()
     }
+    record["methods"] = {
+        **_own_costs(similarities, methods),
+        **{name: _cost(f.needs, f.about, f.seconds, f.peak) for name, f in others.items()},
+    }
     affinity = affinity_table(
         similarities,
+        {name: found.matrix for name, found in others.items()},
         models=models,
         targets=targets,
         sources=sources,
@@ -165,6 +201,37 @@ def reduce_stage(folder: Folder, record: Record, engine: Engine, terminal: Termi
     )
     write_table(folder, "affinity.parquet", affinity)
     write_table(folder, "rankings.parquet", rank_sources(affinity))
+
+
+def _own_costs(similarities: Mapping[str, Similarity], methods: list[str]) -> Record:
+    """What DEPARA's own methods need and took, by their names in the tables."""
+    edges = similarities[EDGES]
+    found = {"depara-edges": _cost(("features",), _EDGES, edges.seconds, edges.peak)}
+    for position, method in enumerate(methods):
+        nodes, suffix = similarities[method], "" if position == 0 else f":{method}"
+        peaks = [peak for peak in (nodes.peak, edges.peak) if peak is not None]
+        found[f"depara{suffix}"] = _cost(
+            ("features", "attribution maps"),
+            _BOTH,
+            nodes.seconds + edges.seconds,
+            max(peaks, default=None),
+        )
+        found[f"depara-nodes{suffix}"] = _cost(
+            ("attribution maps",), _NODES, nodes.seconds, nodes.peak
+        )
+    return found
+
+
+_NODES = "mean cosine of two models' attribution maps of an image (Song et al., NeurIPS 2019)"
+_EDGES = "Spearman correlation of the image graphs, cosine edges (DEPARA, Song et al., CVPR 2020)"
+_BOTH = "nodes + lambda * edges (DEPARA, Song et al., CVPR 2020)"
+
+
+def _cost(needs: tuple[str, ...], about: str, seconds: float, peak: int | None) -> Record:
+    megabytes = None if peak is None else round(peak / 1e6, 1)
+    return {
+        "needs": list(needs), "about": about, "seconds": round(seconds, 4), "peak_mb": megabytes,
+    }  # fmt: skip
 
 
 def _column_name(what: str, methods: list[str]) -> str:
@@ -199,15 +266,54 @@ def run_extraction(plan: Plan, engine: Engine, terminal: Terminal) -> Record:
     record: Record = new_record(plan, engine)
     with stage(record, "verify", terminal):
         missing = missing_blocks(plan, terminal)
+    checked: list[Checked] = []
     if missing:
         todo = {work.spec.name for work in missing}
         with stage(record, "check", terminal):
             specs = [model for model in plan.zoo.models if model.name in todo]
-            check_space(plan, check_stage(plan, specs, engine, terminal), missing)
+            checked = check_stage(plan, specs, engine, terminal)
+            check_space(plan, checked, missing)
+    record["attribution_notes"] = _notes(plan, checked)
+    if plan.job.labels is not None:
+        with stage(record, "labels", terminal):
+            record["labels"] = keep_labels(plan)
     records.write_record(plan.folder, record)
     with stage(record, "extract", terminal):
         extract_stage(plan, missing, engine, record, terminal)
     return record
+
+
+def keep_labels(plan: Plan) -> str:
+    """Write the labels of the probe images into the run folder, and say of what they are (a hash);
+    what is there and is of the same is kept.
+    """
+    targets = list(plan.zoo.with_role("target"))
+    given = {name: one.values.tolist() for name, one in (plan.labels or {}).items()}
+    key = fingerprint(source=plan.job.labels, probe=plan.probe.sha256, targets=targets, given=given)
+    earlier = records.read_record(plan.folder) or {}
+    if earlier.get("labels") == key and labelling.read(plan.folder):
+        return key
+    labels = plan.labels
+    if labels is None:
+        from depara_bench.rooms.probe_labels import scene_labels
+
+        probe = plan.job.probe
+        assert isinstance(probe, RoomsProbe)  # the job was checked
+        labels = scene_labels(probe.seed, probe.count, probe.style, targets)
+    labelling.write(plan.folder, labels)
+    return key
+
+
+def _notes(plan: Plan, checked: list[Checked]) -> dict[str, Any]:
+    """By model and attribution method, where the method has no rule; of models that were not
+    checked, because their shards are all there, what an earlier run noted.
+    """
+    earlier = records.read_record(plan.folder) or {}
+    notes: dict[str, Any] = dict(earlier.get("attribution_notes", {}))
+    for result in checked:
+        notes[result.model] = {name: list(places) for name, places in result.uncovered.items()}
+    names = [model.name for model in plan.zoo.models]
+    return {name: notes[name] for name in names if notes.get(name)}
 
 
 def summary(record: Mapping[str, Any], rankings: pd.DataFrame, top: int = 3) -> pd.DataFrame:

@@ -6,14 +6,17 @@ import shutil
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from depara_bench import record as records
 from depara_bench.check import Checked
 from depara_bench.engine import Resources
 from depara_bench.errors import InputError
 from depara_bench.identity import model_identity
-from depara_bench.job import Job, JobFile
+from depara_bench.job import AttributionSettings, Job, JobFile
+from depara_bench.labels import Labels, read_labels
 from depara_bench.probe import Probe, load_probe
 from depara_bench.shards import fingerprint, is_complete, parse_shard_path, shard_path
 from depara_bench.storage import TEMPORARY, Folder
@@ -25,7 +28,7 @@ TABLES = ("run.json", "affinity.parquet", "rankings.parquet", "evaluation.parque
 """What a report is made of."""
 
 _OWN = ("shards/", "scratch/", "figures/", "comparison/", ".")
-_OWN_FILES = (*TABLES, "report.html", "report.md")
+_OWN_FILES = (*TABLES, "labels.parquet", "report.html", "report.md")
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,8 @@ class Plan:
     folder: Folder
     keys: Mapping[str, str]
     allow_code: bool
+    labels: Mapping[str, Labels] | None
+    """Of the probe images, by target; None where there are none, or scenes are to be labelled."""
 
     @property
     def blocks(self) -> int:
@@ -83,8 +88,7 @@ def make_plan(
     _check_folder(folder, job, fresh)
     terminal.detail(f"probe: {job.probe.kind}")
     probe = load_probe(job.probe, jobfile.base)
-    settings = job.attribution.model_dump(mode="json")
-    settings["methods"] = sorted(settings["methods"])
+    settings = _attribution_identity(job.attribution)
     keys = {
         name: fingerprint(
             model=identity,
@@ -94,7 +98,25 @@ def make_plan(
         )
         for name, identity in identities.items()
     }
-    return Plan(job, zoo, manifest, probe, folder, keys, allow_code)
+    labels = None
+    if job.labels is not None and job.labels != "rooms":
+        targets = zoo.with_role("target")
+        labels = read_labels(jobfile.base / job.labels, probe.ids, targets)
+    return Plan(job, zoo, manifest, probe, folder, keys, allow_code, labels)
+
+
+def _attribution_identity(attribution: AttributionSettings) -> dict[str, Any]:
+    """JSON values that change whenever a map could: the settings, whatever the methods' order, and
+    the versions of the optional packages that their numbers pass through.
+    """
+    settings: dict[str, Any] = attribution.model_dump(mode="json")
+    settings["methods"] = sorted(settings["methods"])
+    if not settings["arguments"]:
+        del settings["arguments"]
+    packages = {package for method in attribution.made().values() for package in method.packages}
+    if packages:
+        settings["versions"] = {package: metadata.version(package) for package in sorted(packages)}
+    return settings
 
 
 def _one_size(zoo: Zoo, manifest: Path) -> None:

@@ -15,7 +15,8 @@ from depara_bench.storage import Folder
 PATH = "run.json"
 SCHEMA = 1
 _PACKAGES = (
-    "depara-bench", "torch", "torchvision", "numpy", "pandas", "pyarrow", "scipy", "ray"
+    "depara-bench", "torch", "torchvision", "numpy", "pandas", "pyarrow", "scipy", "ray",
+    "scikit-learn", "zennit", "captum",
 )  # fmt: skip
 
 Record = dict[str, Any]

@@ -22,6 +22,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from depara_bench.engine import Engine, Resources, Slot, Task
+from depara_bench.engine.cost import Cost, Costed, highest
 from depara_bench.errors import RunError
 from depara_bench.shards import read_column, read_groups
 from depara_bench.similarity.edges import correlations, edge_ranks
@@ -41,6 +42,7 @@ class Shared:
     folder: Folder
     blocks: int
     center: bool
+    ties: str = "average"
 
 
 @dataclass(frozen=True)
@@ -62,11 +64,14 @@ class ComparePair:
 @dataclass(frozen=True)
 class Similarity:
     """matrix (M, M) float64, symmetric, models in the order given. zeros: by model, how many of its
-    vectors (maps or features) are all zero, where any are.
+    vectors (maps or features) are all zero, where any are. seconds: on all workers together. peak:
+    most bytes by which a worker grew, None where that is not known.
     """
 
     matrix: np.ndarray
     zeros: Mapping[str, int]
+    seconds: float = 0.0
+    peak: int | None = None
 
 
 class Reducer:
@@ -91,7 +96,7 @@ class Reducer:
     def _rank(self, model: str) -> int:
         shared = self.shared
         features = read_column(shared.folder, model, shared.blocks, "feature")
-        ranks = edge_ranks(features, center=shared.center)
+        ranks = edge_ranks(features, center=shared.center, ties=shared.ties)
         buffer = io.BytesIO()
         np.save(buffer, ranks.unit)
         shared.folder.write(_scratch(model), buffer.getbuffer())
@@ -149,6 +154,7 @@ def reduce(
     blocks: int,
     methods: Sequence[str],
     center: bool,
+    ties: str = "average",
     engine: Engine,
     resources: Resources,
     advance: Callable[[int], None] = lambda _: None,
@@ -159,24 +165,31 @@ def reduce(
     `advance` is called with the number of tasks done. The scratch folder is emptied at the end.
     Raises RunError when a shard is missing or damaged.
     """
-    run = partial(_run, engine, Shared(folder, blocks, center), resources, advance)
+    run = partial(_run, engine, Shared(folder, blocks, center, ties), resources, advance)
     try:
         # A few models a task: enough to share among workers, few enough to be worth sending.
         ranking = [Task(f"rank/{t[0]}", f"rank/{t[0]}", RankModels(t)) for t in _tiles(models, 8)]
         ranked = run(ranking)
         zeros: dict[str, int] = {}
         for task in ranking:
-            zeros.update(zip(task.payload.models, ranked[task.key], strict=True))
+            zeros.update(zip(task.payload.models, ranked[task.key].value, strict=True))
         results = run(pairs := reduce_tasks(models, methods, tile))
     finally:
         folder.delete_folder("scratch")
     index = {model: i for i, model in enumerate(models)}
-    found = {EDGES: Similarity(np.zeros((len(models), len(models))), _positive(zeros))}
-    for method in methods:
-        found[method] = _nodes_matrix(pairs, results, method, index, images)
-    for task in pairs:
-        if task.payload.what == EDGES:
-            _place(found[EDGES].matrix, task.payload, results[task.key], index)
+    found: dict[str, Similarity] = {}
+    for what in (EDGES, *methods):
+        tasks = [task for task in pairs if task.payload.what == what]
+        costs = [results[task.key] for task in tasks]
+        if what == EDGES:
+            matrix = np.zeros((len(models), len(models)))
+            for task in tasks:
+                _place(matrix, task.payload, results[task.key].value, index)
+            costs += ranked.values()
+        else:
+            matrix, zeros = _nodes_matrix(tasks, results, index, images)
+        seconds = sum(cost.seconds for cost in costs)
+        found[what] = Similarity(matrix, _positive(zeros), seconds, highest(costs))
     return found
 
 
@@ -186,9 +199,9 @@ def _run(
     resources: Resources,
     advance: Callable[[int], None],
     tasks: Sequence[Task],
-) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for outcome in engine.run(Reducer, shared, tasks, resources):
+) -> dict[str, Cost]:
+    values: dict[str, Cost] = {}
+    for outcome in engine.run(partial(Costed, Reducer), shared, tasks, resources):
         if outcome.error is not None:
             raise RunError(f"reduce: {outcome.error}")
         values[outcome.task.key] = outcome.value
@@ -197,17 +210,17 @@ def _run(
 
 
 def _nodes_matrix(
-    pairs: Sequence[Task], results: dict[str, Any], method: str, index: dict[str, int], images: int
-) -> Similarity:
+    tasks: Sequence[Task], results: Mapping[str, Cost], index: dict[str, int], images: int
+) -> tuple[np.ndarray, dict[str, int]]:
+    """Mean cosines (M, M) of one method, and the zero maps of each model."""
     matrix = np.zeros((len(index), len(index)))
     zeros: dict[str, int] = {}
-    for task in pairs:
+    for task in tasks:
         pair: ComparePair = task.payload
-        if pair.what == method:
-            part: CosineSum = results[task.key]
-            _place(matrix, pair, part.total / images, index)
-            zeros.update(zip(pair.left, part.zeros.tolist(), strict=True))
-    return Similarity(matrix, _positive(zeros))
+        part: CosineSum = results[task.key].value
+        _place(matrix, pair, part.total / images, index)
+        zeros.update(zip(pair.left, part.zeros.tolist(), strict=True))
+    return matrix, zeros
 
 
 def _place(
@@ -225,6 +238,7 @@ def _positive(counts: dict[str, int]) -> dict[str, int]:
 
 def affinity_table(
     similarities: Mapping[str, Similarity],
+    others: Mapping[str, np.ndarray] | None = None,
     *,
     models: Sequence[str],
     targets: Sequence[str],
@@ -235,7 +249,8 @@ def affinity_table(
     """Contract C3: one row per (method, target, source), self pairs included; higher is closer.
 
     depara = nodes + weight * edges (DEPARA eq. 7). Of the attribution methods the first has the
-    plain names, the others are a suffix.
+    plain names, the others are a suffix. others: matrices (M, M) of further methods by name, rows
+    are targets; a row of NaN (a target without labels) has no rows in the table.
     """
     edge_values = similarities[EDGES].matrix
     matrices: dict[str, np.ndarray] = {}
@@ -246,9 +261,10 @@ def affinity_table(
         matrices[f"depara-nodes{suffix}"] = node_values
         if position == 0:
             matrices["depara-edges"] = edge_values
+    matrices.update(others or {})
     rows = [models.index(target) for target in targets]
     columns = [models.index(source) for source in sources]
-    return pd.concat(
+    table = pd.concat(
         [
             pd.DataFrame(
                 {
@@ -262,6 +278,7 @@ def affinity_table(
         ],
         ignore_index=True,
     )
+    return table.dropna(subset="value", ignore_index=True)
 
 
 def rank_sources(affinity: pd.DataFrame) -> pd.DataFrame:

@@ -10,7 +10,13 @@ import numpy as np
 
 from depara_bench.engine import Slot
 from depara_bench.errors import InputError, RunError
-from depara_bench.extract import check_finite, exact_arithmetic, extract, find_embedding
+from depara_bench.extract import (
+    check_finite,
+    exact_arithmetic,
+    extract,
+    find_embedding,
+    pixel_ends,
+)
 from depara_bench.job import AttributionSettings
 from depara_bench.loaders import load
 from depara_bench.preprocess import fit, to_input
@@ -95,9 +101,10 @@ class Extractor:
             model,
             find_embedding(model, spec.embedding, spec.name),
             to_input(images, spec.input),
-            methods=shared.attribution.methods,
+            methods=shared.attribution.made(),
             scalar=shared.attribution.scalar,
             channels=shared.attribution.channels,
+            ends=pixel_ends(spec.input),
             batch_size=shared.batch_size,
             device=self.slot.device,
             name=spec.name,

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from depara_bench.attribution import make_method
 from depara_bench.errors import InputError, RunError
 from depara_bench.extract import (
     Extracted,
@@ -112,11 +113,13 @@ def run(
         "methods": ("input_x_gradient", "saliency"),
         "scalar": "sum",
         "channels": "signed-mean",
+        "ends": (torch.zeros(3, 1, 1), torch.ones(3, 1, 1)),
         "batch_size": 64,
         "device": "cpu",
         "name": "m",
         **more,
     }
+    options["methods"] = {name: make_method(name, {}) for name in options["methods"]}
     node = node or find_embedding(model, embedding, "m")
     return extract(model, node, inputs, **options)
 

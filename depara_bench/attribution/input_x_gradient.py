@@ -6,10 +6,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from depara_bench.attribution.batch import Batch
+from depara_bench.attribution.method import Attribution
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def input_x_gradient(inputs: Tensor, gradient: Tensor) -> Tensor:
-    """x * ds/dx per channel and pixel: (B, C, H, W) from inputs and gradient of that shape."""
-    return inputs * gradient
+class InputXGradient(Attribution):
+    """x * ds/dx per channel and pixel."""
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """(B, C, H, W), signed."""
+        return batch.inputs * batch.gradient

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from depara_bench.attribution.batch import Batch
+from depara_bench.attribution.method import Attribution
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def saliency(inputs: Tensor, gradient: Tensor) -> Tensor:
-    """|ds/dx| per channel and pixel: (B, C, H, W) from inputs and gradient of that shape."""
-    return gradient.abs()
+class Saliency(Attribution):
+    """|ds/dx| per channel and pixel."""
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """(B, C, H, W), not negative."""
+        return batch.gradient.abs()

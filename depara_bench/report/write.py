@@ -17,6 +17,9 @@ from depara_bench.storage import Folder
 
 AFFINITY = ("method", "target", "source", "value")
 RANKINGS = ("method", "target", "rank", "source", "value")
+_COMPARISON = {
+    "differences": "method", "lambda": "method", "probe_count": "method", "fusion": "target",
+}  # fmt: skip
 EVALUATION = ("method", "truth", "metric", "k", "target", "value", "low", "high")
 
 
@@ -46,8 +49,8 @@ def read(folder: Folder) -> ReportData:
         return ReportData(_record(folder), affinity, rankings)
     comparison = {
         name: table
-        for name in ("differences", "lambda", "probe_count")
-        if (table := _table(folder, f"comparison/{name}.parquet", ("method",))) is not None
+        for name, column in _COMPARISON.items()
+        if (table := _table(folder, f"comparison/{name}.parquet", (column,))) is not None
     }
     about = _json(folder, "comparison/about.json") or {}
     return ReportData(

@@ -21,7 +21,7 @@ _RESOLUTION = 2.0**-30
 
 @dataclass(frozen=True)
 class EdgeRanks:
-    """unit (E,) float64: centred average ranks of the E = N(N-1)/2 edges, scaled to length 1;
+    """unit (E,) float64: centred ranks of the E = N(N-1)/2 edges, scaled to length 1;
     all zero when all edges are equal, so that its correlation with anything is 0 by definition.
     zeros: how many of the N feature vectors are all zero (after centring, when centred).
     """
@@ -30,10 +30,13 @@ class EdgeRanks:
     zeros: int
 
 
-def edge_ranks(features: np.ndarray, *, center: bool = True) -> EdgeRanks:
-    """The ranked graph of one model from its features (N, F) float32, N >= 3."""
+def edge_ranks(features: np.ndarray, *, center: bool = True, ties: str = "average") -> EdgeRanks:
+    """The ranked graph of one model from its features (N, F) float32, N >= 3.
+
+    ties: what equal edges get, the "average" of their ranks or, "ordinal", ranks by position.
+    """
     values, zeros = edges(features, center=center)
-    return EdgeRanks(unit=unit_ranks(values), zeros=zeros)
+    return EdgeRanks(unit=unit_ranks(values, ties), zeros=zeros)
 
 
 def edges(features: np.ndarray, *, center: bool = True) -> tuple[np.ndarray, int]:
@@ -45,12 +48,15 @@ def edges(features: np.ndarray, *, center: bool = True) -> tuple[np.ndarray, int
     return cosines(gram(features, center=center))
 
 
-def unit_ranks(values: np.ndarray) -> np.ndarray:
-    """Average ranks of values (E,) in [-1, 1], centred and scaled to length 1: (E,) float64.
+def unit_ranks(values: np.ndarray, ties: str = "average") -> np.ndarray:
+    """Ranks of values (E,) in [-1, 1], centred and scaled to length 1: (E,) float64.
 
-    Zeros throughout when all values tie.
+    Zeros throughout when all values tie: there is no order then, though ordinal ranks make one up.
     """
-    ranks = average_ranks(values)
+    if ties == "ordinal" and np.ptp(levels_of(values)):
+        ranks = ordinal_ranks(values)
+    else:
+        ranks = average_ranks(values)
     ranks -= (len(ranks) + 1) / 2
     length = np.sqrt(ranks @ ranks)
     return ranks / length if length > 0.0 else ranks
@@ -76,6 +82,17 @@ def average_ranks(values: np.ndarray) -> np.ndarray:
         sorted_ranks = np.repeat(starts + (sizes + 1) / 2, sizes)
     ranks = np.empty(count)
     ranks[order] = sorted_ranks
+    return ranks
+
+
+def ordinal_ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks 1..E of values (E,) in [-1, 1], float64, the largest first; those that tie are ranked
+    by their position.
+
+    DEPARA's code ranks so, by an argsort of the negated values, but its sort is not stable.
+    """
+    ranks = np.empty(len(values))
+    ranks[np.argsort(-levels_of(values), kind="stable")] = np.arange(1.0, len(values) + 1.0)
     return ranks
 
 

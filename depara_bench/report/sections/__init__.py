@@ -10,6 +10,7 @@ from depara_bench.report.sections.affinity import affinity
 from depara_bench.report.sections.evaluation import evaluation
 from depara_bench.report.sections.evaluation_sweeps import evaluation_sweeps
 from depara_bench.report.sections.headline import headline
+from depara_bench.report.sections.league import league
 from depara_bench.report.sections.problems import problems
 from depara_bench.report.sections.rankings import rankings
 from depara_bench.report.sections.reading import reading
@@ -17,6 +18,7 @@ from depara_bench.report.sections.settings import settings
 from depara_bench.report.sections.tasks import tasks
 
 SECTIONS: tuple[Callable[[ReportData], Section | None], ...] = (
+    league,
     headline,
     reading,
     affinity,

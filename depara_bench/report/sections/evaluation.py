@@ -45,6 +45,8 @@ def evaluation(data: ReportData) -> Section | None:
     names = [str(name) for name in table["method"].unique()]
     methods = [name for name in names if name not in BASELINES]
     ks = sorted(int(k) for k in everywhere["k"].dropna().unique())
+    drawn = colours_of(data, methods)
+    curved = [name for name in names if name in drawn or name in BASELINES]
     figures = _figures(data, everywhere, methods, ks)
     ties = data.about.get("ties") or {}
     html, markdown = both(
@@ -59,8 +61,8 @@ def evaluation(data: ReportData) -> Section | None:
         published=data.published is not None,
         headers=score_headers(everywhere, ks),
         scores=[score_row(everywhere, name, ks) for name in names],
-        curve_headers=["K", *(f"{what} {name}" for name in names for what in ("P@K", "R@K"))],
-        curve_rows=curve_rows(everywhere, names, ks),
+        curve_headers=["K", *(f"{what} {name}" for name in curved for what in ("P@K", "R@K"))],
+        curve_rows=curve_rows(everywhere, curved, ks),
         paper=paper_rows(data.published, ks),
         target_headers=target_headers(methods[:3], ks),
         targets=target_rows(data, methods[:3], ks),
@@ -244,9 +246,14 @@ def target_rows(data: ReportData, methods: Sequence[str], ks: Sequence[int]) -> 
 
 
 def difference_rows(table: pd.DataFrame | None) -> list[tuple[str, ...]]:
-    """(metric, the two, difference with its interval, sentence)."""
+    """(metric, the two, difference with its interval, sentence); of many methods those of the first
+    few alone: the league says which of the others can be told apart from the best.
+    """
     if table is None:
         return []
+    methods = list(dict.fromkeys([*table["method"], *table["other"]]))[:DRAWN]
+    shown = table["method"].isin(methods) & table["other"].isin(methods)
+    table = table[shown & table["metric"].isin(("spearman", "p@5", "p@1"))]
     return [
         (
             str(row["metric"]).replace("p@", "P@").replace("spearman", _METRICS["spearman"]),

@@ -36,21 +36,44 @@ def choices(data: ReportData) -> list[tuple[str, str, str]]:
     probe = {**(job.get("probe") or {}), **data.get("probe", default={})}
     kept = {k: v for k, v in probe.items() if k not in ("skipped", "sha256") and v is not None}
     methods = data.get("job", "attribution", "methods", default=[])
+    arguments = data.get("job", "attribution", "arguments", default={})
     center = data.get("job", "edges", "center")
     centring = {True: "yes", False: "no"}.get(center, _UNKNOWN)
+    ties = data.get("job", "edges", "ties", default="average")
+    preset = job.get("preset")
     return [
-        ("λ", _text(job.get("lambda")), "weight of edges in depara = nodes + λ · edges"),
+        ("preset", preset or "none", "a paper's settings, all together; beside them, the default"),
+        ("λ", _text(job.get("lambda")) + _default(preset, job.get("lambda"), 1.0),
+         "weight of edges in depara = nodes + λ · edges"),
         ("attribution", _text(methods or None), "the first is the one that depara uses"),
+        *[(f"of {name}", _text(given), "its arguments") for name, given in arguments.items()],
         ("scalar", _text(data.get("job", "attribution", "scalar")),
          "of the embedding, whose gradient is attributed"),
         ("channel reduction", _text(data.get("job", "attribution", "channels")),
          "how three colour channels become one map"),
+        *[(f"no rule in {name}", f"{len(found)} {'model' if len(found) == 1 else 'models'}",
+           f"plain gradient there; the first: {found[0]}") for name, found in _notes(data).items()],
         ("centring", centring, "features minus their mean over the images, before edges"),
-        ("ties", "average ranks", "of equal edges, in Spearman's correlation"),
+        ("ties", f"{ties} ranks{_default(preset, ties, 'average', ' ranks')}",
+         "of equal edges, in Spearman's correlation"),
         ("probe", _text(kept or None), "the images every model has seen"),
         ("block size", _text(job.get("block_size")), "images per shard"),
         ("batch size", _text(job.get("batch_size")), "images per forward pass"),
     ]  # fmt: skip
+
+
+def _default(preset: Any, value: Any, default: Any, unit: str = "") -> str:
+    """The corrected setting, where a preset has another."""
+    return f" (default {default}{unit})" if preset and value != default else ""
+
+
+def _notes(data: ReportData) -> dict[str, list[str]]:
+    """By attribution method, the models that do what it has no rule for: "model: operations"."""
+    found: dict[str, list[str]] = {}
+    for model, notes in data.get("attribution_notes", default={}).items():
+        for method, places in notes.items():
+            found.setdefault(method, []).append(f"{model}: {_text(places)}")
+    return found
 
 
 def run_rows(data: ReportData) -> list[tuple[str, str]]:
