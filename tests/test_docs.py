@@ -100,3 +100,76 @@ def test_the_tutorial_and_the_reading_of_its_run(
     (block,) = blocks(ROOT / "docs" / "run-folder.md", "python")
     exec(compile(block, "run-folder.md", "exec"), {})
     assert "scenes" in capsys.readouterr().out
+
+
+def test_the_commands_of_the_truth_page(
+    command: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """With few scenes and few transfers; else to the letter."""
+    monkeypatch.chdir(tmp_path)
+    done = command("run", "--out", "my-run", "--engine", "local", "--set", "probe.count=12")
+    assert done.code == 0
+    Path("table.csv").write_text("source,target,value\na,b,1\nb,a,2\n")
+    small = {
+        "compare": ["--replicates", "2"],
+        "probes": ["--engine", "local"],
+        "measure": ["--engine", "local"],
+    }
+    for name in ("plain", "foreign", "noise"):
+        small["probes"] += ["--set", f"probes.{name}.count=8"]
+    for field in (
+        "targets=[class_1000]", "sources=[autoencoder, rgb2depth]", "seeds=[0, 1]", "held_out=10",
+        "sizes={large: 8, small: 4}", "steps={large: 2, small: 2}",
+    ):  # fmt: skip
+        small["measure"] += ["--set", field]
+    found = commands(ROOT / "docs" / "truth.md")
+    assert {words[1] for words in found} == {*small, "truth"}
+    for words in found:
+        result = command(*words[1:], *small.get(words[1], []))
+        assert result.code == 0, (words, result.err)
+    assert (tmp_path / "reports" / "measure-rooms" / "large.csv").exists()
+    assert (tmp_path / "reports" / "rooms-probes" / "report.html").exists()
+
+
+def test_the_commands_of_the_methods_page(
+    command: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    run, compare = commands(ROOT / "docs" / "methods.md")
+    few = [
+        "attribution.methods=[input_x_gradient]",
+        "probe.count=12",
+        "methods=[rsa, logme, dds-*]",
+    ]
+    changes = [word for change in few for word in ("--set", change)]
+    assert command(*run[1:], *changes, "--engine", "local").code == 0
+    result = command(*compare[1:], "--replicates", "2")
+    assert result.code == 0, result.err
+    assert "## League" in (tmp_path / "reports" / "league" / "report.md").read_text()
+
+
+def test_add_your_method(
+    command: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The page's module, registered as an installed package registers it, in the page's job."""
+    import pandas as pd
+
+    page = ROOT / "docs" / "methods.md"
+    (module,) = blocks(page, "python")
+    assert len(module.splitlines()) <= 30
+    (entry,), (job,) = blocks(page, "toml"), blocks(page, "yaml")
+    (tmp_path / "my_method.py").write_text(module)
+    info = tmp_path / "my_method-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-method\nVersion: 1.0\n")
+    group, line = re.search(r'entry-points\."(.*)"\]\n(.*)', entry).groups()
+    (info / "entry_points.txt").write_text(f"[{group}]\n{line.replace(chr(34), '')}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "job.yaml").write_text(job)
+    out = tmp_path / "out"
+    result = command("run", tmp_path / "job.yaml", "--out", out, "--engine", "local")
+    assert result.code == 0, result.err
+    table = pd.read_parquet(out / "affinity.parquet")
+    mine = table[table["method"] == "my-lengths"]
+    own = mine[mine["source"] == mine["target"]]
+    assert len(mine) == 18 * 20 and np.allclose(own["value"], 1.0)

@@ -76,7 +76,8 @@ def league(data: ReportData) -> Section | None:
     ]
     html, markdown = both(
         "league",
-        rows=rows,
+        rows=[row for row in rows if not _folded(row.method)],
+        folded=[row for row in rows if _folded(row.method)],
         names=[METRICS[key] for key in shown],
         baselines=baselines,
         targets=len(data.targets),
@@ -86,6 +87,13 @@ def league(data: ReportData) -> Section | None:
         abouts=_abouts(data, [row.method for row in rows]),
     )
     return Section("league", "League", html, markdown)
+
+
+def _folded(method: str) -> bool:
+    """Whether it is one of many forms of one method, other than the published best: those of DDS
+    that do not z-score.
+    """
+    return method.startswith("dds-") and not method.endswith("-znorm")
 
 
 def _metric(everywhere: pd.DataFrame, metric: str, k: int | None) -> pd.DataFrame:
