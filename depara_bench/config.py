@@ -109,7 +109,7 @@ def validate(cls: type[Model], content: Mapping[str, Any], where: str) -> Model:
     try:
         return cls.model_validate(content)
     except ValidationError as error:
-        details = [d for d in error.errors(include_url=False) if not _follows(d)]
+        details = _causes(error.errors(include_url=False))
         problems = [_one_line(_describe(cls, detail, content)) for detail in details[:_TOLD]]
         told = list(dict.fromkeys(problems))
         if len(details) > _TOLD:
@@ -122,9 +122,15 @@ def _one_line(text: str) -> str:
     return " ".join(str(text).split())
 
 
-def _follows(detail: ErrorDetails) -> bool:
-    """Whether a list is "too short" only because its items had mistakes, told of themselves."""
-    return detail["type"] == "too_short" and bool(detail["input"])
+def _causes(details: Sequence[ErrorDetails]) -> list[ErrorDetails]:
+    """Without lists that are "too short" only because their items had mistakes, which are told."""
+
+    def follows(detail: ErrorDetails) -> bool:
+        loc = detail["loc"]
+        inside = (other["loc"] for other in details if len(other["loc"]) > len(loc))
+        return detail["type"] == "too_short" and any(other[: len(loc)] == loc for other in inside)
+
+    return [detail for detail in details if not follows(detail)]
 
 
 def _names(loc: Sequence[int | str], content: Any) -> list[str]:

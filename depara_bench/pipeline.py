@@ -274,6 +274,8 @@ def run_extraction(plan: Plan, engine: Engine, terminal: Terminal) -> Record:
             checked = check_stage(plan, specs, engine, terminal)
             check_space(plan, checked, missing)
     record["attribution_notes"] = _notes(plan, checked)
+    for line in _told(record["attribution_notes"]):
+        terminal.say(line)
     if plan.job.labels is not None:
         with stage(record, "labels", terminal):
             record["labels"] = keep_labels(plan)
@@ -281,6 +283,18 @@ def run_extraction(plan: Plan, engine: Engine, terminal: Terminal) -> Record:
     with stage(record, "extract", terminal):
         extract_stage(plan, missing, engine, record, terminal)
     return record
+
+
+def _told(notes: Record) -> list[str]:
+    """A line for each attribution method that has no rule for something: where, and how often."""
+    places: dict[str, list[str]] = {}
+    for model, methods in notes.items():
+        for method, found in methods.items():
+            places.setdefault(method, []).extend(f"{model}: {place}" for place in found)
+    return [
+        f"{method} has no rule for {len(found)} modules, first {found[0]}; run.json lists them"
+        for method, found in places.items()
+    ]
 
 
 def keep_labels(plan: Plan) -> str:

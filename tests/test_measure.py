@@ -154,7 +154,8 @@ def test_ray_measures_the_same_as_this_process(work: Path, tmp_path: Path):
         )
     here = run(work)
     assert there.drop(columns="loss").equals(here.drop(columns="loss"))
-    assert np.abs(there["loss"] - here["loss"]).max() < 1e-4
+    # Another number of threads adds up in another order, and training amplifies that.
+    assert np.allclose(there["loss"], here["loss"], rtol=1e-3)
 
 
 @pytest.mark.parametrize(
