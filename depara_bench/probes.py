@@ -86,10 +86,12 @@ def run_probes(file: ProbesFile, out: str, engine: Engine, terminal: Terminal) -
     """Run, compare and report each probe set in `out`/<its name>; write the table of all, and its
     pages. Returns the table; see `probes_table`. What is there and fits is not computed again.
     """
-    manifest = find_manifest(file.base.job.zoo, file.base.base)
+    zoo, manifest = file.base.job.zoo, find_manifest(file.base.job.zoo, file.base.base)
+    if zoo.endswith((".yaml", ".yml")):  # a path is meant from the base job, not from this one
+        zoo = str(manifest)
     runs: dict[str, JobFile] = {}
     for name, probe in file.job.probes.items():
-        fields = {"name": f"{file.job.name}-{name}", "zoo": str(manifest), "probe": probe}
+        fields = {"name": f"{file.job.name}-{name}", "zoo": zoo, "probe": probe}
         runs[name] = JobFile(file.base.job.model_copy(update=fields), file.path)
     # All probe sets are read before the first run starts: a mistake in the last is known at once.
     thumbnails = {
