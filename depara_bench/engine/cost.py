@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from mmap import mmap
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +65,8 @@ def _tells() -> bool:
     except OSError:
         return False
     before = _memory("VmRSS")
-    block = bytearray(size)
-    del block
+    with mmap(-1, size) as block:  # never memory that the process has already
+        block.write(bytes(size))
     peak = _memory("VmHWM")
     return before is not None and peak is not None and peak - before > size // 2
 
