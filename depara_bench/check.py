@@ -4,6 +4,7 @@ its weights hashed, its embedding found, and two images are run through it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,6 +85,7 @@ class Checker:
             methods=methods,
             scalar=settings.scalar,
             channels=settings.channels,
+            grid=settings.grid,
             ends=ends,
             batch_size=2,
             device=device,
@@ -97,7 +99,7 @@ class Checker:
         return Checked(
             model=spec.name,
             features=extracted.features.shape[1],
-            pixels=height * width,
+            pixels=math.prod(settings.grid or (height, width)),
             parameters=sum(parameter.numel() for parameter in model.parameters()),
             uncovered={name: places for name, places in uncovered.items() if places},
         )

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Extracted:
-    """features (N, F) float32; attributions: by method, each (N, D) float32, D = height * width."""
+    """features (N, F) float32; attributions: by method, each (N, D) float32, D = height * width
+    of the maps.
+    """
 
     features: np.ndarray
     attributions: Mapping[str, np.ndarray]
@@ -118,6 +120,31 @@ def reduce_channels(maps: Tensor, channels: str) -> Tensor:
     return maps.mean(dim=1).flatten(start_dim=1)
 
 
+def to_grid(maps: Tensor, size: tuple[int, int], grid: tuple[int, int]) -> Tensor:
+    """Maps (B, H * W) of `size` (H, W) -> (B, h * w) of `grid` (h, w), by area: each new value is
+    the mean of the map over the rectangle that it covers, pixels counted by the part that lies in
+    it. A map of the grid's size stays as it is.
+    """
+    if size == grid:
+        return maps
+    rows, columns = (_shares(n, m).to(maps) for n, m in zip(size, grid, strict=True))
+    brought: Tensor = (rows @ maps.reshape(-1, *size) @ columns.T).flatten(start_dim=1)
+    return brought
+
+
+def _shares(pixels: int, cells: int) -> Tensor:
+    """(cells, pixels) float64: which share of each of the cells, laid over as long a line, is in
+    each of the pixels.
+    """
+    import torch
+
+    # In units of which a pixel has `cells` and a cell has `pixels`, all ends are whole.
+    pixel = torch.arange(pixels)[None, :] * cells
+    cell = torch.arange(cells)[:, None] * pixels
+    overlap = torch.minimum(pixel + cells, cell + pixels) - torch.maximum(pixel, cell)
+    return overlap.clamp(min=0).double() / pixels
+
+
 def pixel_ends(spec: InputSpec) -> tuple[Tensor, Tensor]:
     """A black pixel (0) and a white one (255) in a model's units: (3, 1, 1) float32 each."""
     black, white = to_input([np.full((1, 1, 3), v, np.uint8) for v in (0, 255)], spec)
@@ -158,6 +185,7 @@ def extract(
     methods: Mapping[str, Attribution],
     scalar: str,
     channels: str,
+    grid: tuple[int, int] | None = None,
     ends: tuple[Tensor, Tensor],
     batch_size: int,
     device: str,
@@ -165,14 +193,16 @@ def extract(
 ) -> Extracted:
     """Features and attributions of `inputs` (N, 3, H, W), `batch_size` images at a time.
 
-    methods: by the name that their maps get. ends: what a black and a white pixel are in the units
-    of the inputs, each (3, 1, 1). When the device's memory does not hold a batch, it is halved and
-    tried again.
+    methods: by the name that their maps get. grid: (height, width) that maps are brought to, see
+    `to_grid`; None: they stay. ends: what a black and a white pixel are in the units of the inputs,
+    each (3, 1, 1). When the device's memory does not hold a batch, it is halved and tried again.
     Raises InputError (see `embed`, and the methods) and, when one image alone does not fit,
     RunError.
     """
     import torch
 
+    size = (inputs.shape[2], inputs.shape[3])
+    grid = grid or size
     parts: list[Extracted] = []
     start = 0
     while start < len(inputs):
@@ -180,7 +210,7 @@ def extract(
         try:
             batch = prepare(model, node, rows, scalar=scalar, ends=ends, name=name)
             maps = {
-                method: _numpy(reduce_channels(attribute(batch), channels))
+                method: _numpy(to_grid(reduce_channels(attribute(batch), channels), size, grid))
                 for method, attribute in methods.items()
             }
         except torch.OutOfMemoryError as error:

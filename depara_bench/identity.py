@@ -8,8 +8,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from depara_bench.loaders.weights import file_sha256, resolve
-from depara_bench.zoo import AnySpec, PythonSpec, TorchvisionSpec
+from depara_bench.loaders.locate import config_file, locate
+from depara_bench.loaders.weights import file_sha256
+from depara_bench.zoo import AnySpec, PythonSpec, TimmSpec, TorchvisionSpec, TransformersSpec
 
 
 def model_identity(spec: AnySpec, base: Path) -> dict[str, Any]:
@@ -20,11 +21,15 @@ def model_identity(spec: AnySpec, base: Path) -> dict[str, Any]:
     source file. Raises InputError when the weights are missing.
     """
     identity = spec.model_dump(mode="json", exclude={"name", "roles", "weights", "sha256"})
+    if identity["input"]["clip"] is None:
+        del identity["input"]["clip"]  # as it was before there was a choice
     if spec.weights is not None:
-        path = resolve(spec.weights, base, spec.name)
+        path = locate(spec, base)
         identity["sha256"] = spec.sha256 or file_sha256(path)
-    if isinstance(spec, TorchvisionSpec) and spec.seed is not None:
-        identity["versions"] = [metadata.version("torch"), metadata.version("torchvision")]
+    if isinstance(spec, (TorchvisionSpec, TimmSpec, TransformersSpec)) and spec.seed is not None:
+        identity["versions"] = [metadata.version("torch"), metadata.version(spec.loader)]
+    if isinstance(spec, TransformersSpec) and (config := config_file(spec.architecture, base)):
+        identity["architecture"] = file_sha256(config)
     if isinstance(spec, PythonSpec):
         identity["source"] = _source_sha256(spec.factory.partition(":")[0], base)
     return identity

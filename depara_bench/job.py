@@ -30,6 +30,7 @@ def _finite(value: float) -> float:
 T = TypeVar("T")
 
 Finite = Annotated[float, AfterValidator(_finite)]
+GridSide = Annotated[int, Field(ge=1, le=8192)]
 
 
 def _as_value_error(call: Callable[..., T], *arguments: Any) -> T:
@@ -50,12 +51,15 @@ class AttributionSettings(Strict):
     scalar: of the embedding F(x), whose gradient is taken: "sum" over all units (what the published
     results were computed with) or "l2norm" (DEPARA eq. 3).
     channels: how the 3 colour channels become one map: "signed-mean" or "abs-mean".
+    grid: (height, width) that maps are brought to, by area. None: the maps of models of one input
+    size stay as they are; of several, they are brought to the smallest height and width of them.
     """
 
     methods: tuple[str, ...] = Field(default=("input_x_gradient", "saliency"), min_length=1)
     arguments: dict[str, dict[str, Any]] = Field(default={}, validate_default=True)
     scalar: Literal["sum", "l2norm"] = "sum"
     channels: Literal["signed-mean", "abs-mean"] = "signed-mean"
+    grid: tuple[GridSide, GridSide] | None = None
 
     @model_validator(mode="before")
     @classmethod

@@ -19,7 +19,7 @@ from depara_bench.engine.local import LocalEngine
 from depara_bench.errors import InputError, RunError
 from depara_bench.loaders.weights import file_sha256
 from depara_bench.methods import compute, resolve, task_count
-from depara_bench.plan import Plan, check_space, missing_blocks
+from depara_bench.plan import Plan, check_space, missing_blocks, small_images
 from depara_bench.probe import RoomsProbe
 from depara_bench.record import Record
 from depara_bench.reduce import (
@@ -268,6 +268,8 @@ def run_extraction(plan: Plan, engine: Engine, terminal: Terminal) -> Record:
         missing = missing_blocks(plan, terminal)
     checked: list[Checked] = []
     if missing:
+        if line := small_images(plan.probe, {model.name: model.input for model in plan.zoo.models}):
+            terminal.say(line)
         todo = {work.spec.name for work in missing}
         with stage(record, "check", terminal):
             specs = [model for model in plan.zoo.models if model.name in todo]

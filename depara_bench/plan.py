@@ -22,7 +22,7 @@ from depara_bench.shards import fingerprint, is_complete, parse_shard_path, shar
 from depara_bench.storage import TEMPORARY, Folder
 from depara_bench.terminal import Terminal
 from depara_bench.worker import ModelBlock
-from depara_bench.zoo import Zoo, find_manifest, load_zoo, select
+from depara_bench.zoo import RUNS_CODE, InputSpec, Zoo, find_manifest, load_zoo, select
 
 TABLES = ("run.json", "affinity.parquet", "rankings.parquet", "evaluation.parquet")
 """What a report is made of."""
@@ -77,23 +77,24 @@ def make_plan(
             raise InputError(
                 f"{manifest}: no model has the role '{role}'; add it to 'roles' of at least one"
             )
-    _one_size(zoo, manifest)
-    python = [m.name for m in zoo.models if m.loader == "python"]
-    if python and not allow_code:
+    programs = [m.name for m in zoo.models if m.loader in RUNS_CODE]
+    if programs and not allow_code:
         raise InputError(
-            f"{manifest}: model '{python[0]}' runs Python code from this manifest; if you trust"
+            f"{manifest}: model '{programs[0]}' runs code that this manifest names; if you trust"
             f" it, add --allow-code"
         )
+    attribution = job.attribution.model_copy(update={"grid": common_grid(job.attribution, zoo)})
+    job = job.model_copy(update={"attribution": attribution})
     identities = {m.name: model_identity(m, manifest.parent) for m in zoo.models}
     _check_folder(folder, job, fresh)
     terminal.detail(f"probe: {job.probe.kind}")
     probe = load_probe(job.probe, jobfile.base)
-    settings = _attribution_identity(job.attribution)
+    sizes = {model.name: model.input.height_width for model in zoo.models}
     keys = {
         name: fingerprint(
             model=identity,
             probe=probe.sha256,
-            attribution=settings,
+            attribution=_attribution_identity(job.attribution, sizes[name]),
             block_size=job.block_size,
         )
         for name, identity in identities.items()
@@ -105,29 +106,36 @@ def make_plan(
     return Plan(job, zoo, manifest, probe, folder, keys, allow_code, labels)
 
 
-def _attribution_identity(attribution: AttributionSettings) -> dict[str, Any]:
-    """JSON values that change whenever a map could: the settings, whatever the methods' order, and
-    the versions of the optional packages that their numbers pass through.
+def _attribution_identity(
+    attribution: AttributionSettings, size: tuple[int, int]
+) -> dict[str, Any]:
+    """JSON values that change whenever a map of a model that takes images of `size` could: the
+    settings, whatever the methods' order, and the versions of the optional packages that their
+    numbers pass through.
     """
     settings: dict[str, Any] = attribution.model_dump(mode="json")
     settings["methods"] = sorted(settings["methods"])
     if not settings["arguments"]:
         del settings["arguments"]
+    if attribution.grid in (None, size):
+        del settings["grid"]  # the maps stay as they are
     packages = {package for method in attribution.made().values() for package in method.packages}
     if packages:
         settings["versions"] = {package: metadata.version(package) for package in sorted(packages)}
     return settings
 
 
-def _one_size(zoo: Zoo, manifest: Path) -> None:
-    """Attribution maps are compared pixel by pixel, so all models must take one size."""
-    first = zoo.models[0]
-    for model in zoo.models[1:]:
-        if model.input.height_width != first.input.height_width:
-            raise InputError(
-                f"{manifest}: '{first.name}' takes images of {first.input.height_width},"
-                f" '{model.name}' of {model.input.height_width}; give them one 'input.size'"
-            )
+def common_grid(attribution: AttributionSettings, zoo: Zoo) -> tuple[int, int] | None:
+    """The grid that the maps of all models are brought to, so that they can be compared pixel by
+    pixel; None where they are of one size anyway, and the settings ask for no other.
+    """
+    if attribution.grid is not None:
+        return attribution.grid
+    sizes = {model.input.height_width for model in zoo.models}
+    if len(sizes) == 1:
+        return None
+    heights, widths = zip(*sizes, strict=True)
+    return min(heights), min(widths)
 
 
 def _check_folder(folder: Folder, job: Job, fresh: bool) -> None:
@@ -184,6 +192,26 @@ def missing_blocks(plan: Plan, terminal: Terminal) -> list[ModelBlock]:
             if good:
                 complete.add(path)
     return [work for path, work in wanted.items() if path not in complete]
+
+
+def small_images(probe: Probe, inputs: Mapping[str, InputSpec]) -> str | None:
+    """A line that tells of images smaller than what the models (inputs by name) crop from them;
+    None where there are none. They are enlarged, which changes what a model sees.
+    """
+    crops = {name: spec.height_width for name, spec in inputs.items() if spec.resize is not None}
+    if not crops:
+        return None
+    model, (height, width) = max(crops.items(), key=lambda item: item[1])
+    sizes = map(probe.size, range(len(probe)))
+    small = [i for i, (rows, columns) in enumerate(sizes) if rows < height or columns < width]
+    if not small:
+        return None
+    rows, columns = probe.size(small[0])
+    return (
+        f"{len(small)} images are smaller than the {height} x {width} crop of '{model}', first"
+        f" {probe.ids[small[0]]} ({rows} x {columns}); they are enlarged: leave them out, or take"
+        f" models of smaller input"
+    )
 
 
 def check_space(plan: Plan, checked: list[Checked], missing: list[ModelBlock]) -> None:

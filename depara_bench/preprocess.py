@@ -46,6 +46,8 @@ def to_input(images: Sequence[np.ndarray], spec: InputSpec) -> Tensor:
     import torch
 
     batch = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).to(torch.float32)
+    if spec.clip is not None:
+        batch = batch.clamp(spec.clip[0] * 255.0, spec.clip[1] * 255.0)
     low, high = spec.range
     batch = batch * ((high - low) / 255.0) + low
     if spec.mean is not None and spec.std is not None:

@@ -114,6 +114,16 @@ class Probe:
             return content.reshape(*self.raw, 3)
         return decode(content.tobytes())
 
+    def size(self, index: int) -> tuple[int, int]:
+        """(height, width) of image `index`, of which no pixel is decoded."""
+        if self.raw is not None:
+            return self.raw
+        from PIL import Image
+
+        content = self.data[self.offsets[index] : self.offsets[index + 1]]
+        with Image.open(io.BytesIO(content.tobytes())) as image:
+            return image.height, image.width
+
     def blocks(self, size: int) -> list[range]:
         """Positions of the images, cut into blocks of `size`, the last one shorter."""
         return [range(i, min(i + size, len(self))) for i in range(0, len(self), size)]

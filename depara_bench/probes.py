@@ -13,14 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from pydantic import field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from depara_bench import record as records
 from depara_bench.compare import EVALUATION, compare_run
 from depara_bench.config import Strict, apply_overrides, read_yaml, validate
 from depara_bench.engine import Engine
 from depara_bench.evaluate import ROUNDING, compare_sentence, mean_interval, resamples
-from depara_bench.job import JobFile, find_job, load_job
+from depara_bench.job import Finite, JobFile, find_job, load_job
 from depara_bench.judge import RESAMPLES, overall
 from depara_bench.pipeline import read_table, write_table
 from depara_bench.probe import Probe, ProbeSpec, load_probe
@@ -39,12 +39,14 @@ class ProbesJob(Strict):
 
     job: the job that is run on each of them, its own probe left aside. truth: as `compare --truth`
     takes it. probes: at least two, by name; the first is what the others are compared with.
+    lambdas: of some of them, by name, in place of the job's.
     """
 
     name: Name
     job: str
     truth: str | None = None
     probes: dict[Name, ProbeSpec]
+    lambdas: dict[Name, Finite] = Field(default={})
 
     @field_validator("probes")
     @classmethod
@@ -55,6 +57,14 @@ class ProbesJob(Strict):
             if name in ("figures", "shards"):
                 raise ValueError(f"'{name}' is no name of a probe set; choose another")
         return probes
+
+    @field_validator("lambdas")
+    @classmethod
+    def _of_sets(cls, lambdas: dict[str, float], info: ValidationInfo) -> dict[str, float]:
+        for name in lambdas:
+            if name not in info.data.get("probes", lambdas):
+                raise ValueError(f"'{name}' is none of the probe sets; remove it")
+        return lambdas
 
 
 @dataclass(frozen=True)
@@ -91,7 +101,9 @@ def run_probes(file: ProbesFile, out: str, engine: Engine, terminal: Terminal) -
         zoo = str(manifest)
     runs: dict[str, JobFile] = {}
     for name, probe in file.job.probes.items():
-        fields = {"name": f"{file.job.name}-{name}", "zoo": zoo, "probe": probe}
+        weight = file.job.lambdas.get(name, file.base.job.lambda_)
+        named = f"{file.job.name}-{name}"
+        fields = {"name": named, "zoo": zoo, "probe": probe, "lambda_": weight}
         runs[name] = JobFile(file.base.job.model_copy(update=fields), file.path)
     # All probe sets are read before the first run starts: a mistake in the last is known at once.
     thumbnails = {

@@ -104,6 +104,7 @@ class Extractor:
             methods=shared.attribution.made(),
             scalar=shared.attribution.scalar,
             channels=shared.attribution.channels,
+            grid=shared.attribution.grid,
             ends=pixel_ends(spec.input),
             batch_size=shared.batch_size,
             device=self.slot.device,

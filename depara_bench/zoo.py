@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -26,12 +26,14 @@ class InputSpec(Strict):
     """How an 8-bit RGB image becomes a model's input.
 
     The image is brought to `size` (height, width): stretched, or, when `resize` is given, its
-    shorter side is resized to that and the centre cropped. Values are mapped from 0..255 to
-    `range`, then normalised as (x - mean) / std per channel.
+    shorter side is resized to that and the centre cropped. Values, as fractions of 255, are clipped
+    to `clip` where it is given, mapped from 0..1 to `range`, then normalised as (x - mean) / std
+    per channel.
     """
 
     size: int | tuple[int, int]
     resize: int | None = Field(default=None, ge=1)
+    clip: tuple[float, float] | None = None
     range: tuple[float, float] = (0.0, 1.0)
     mean: Channels | None = None
     std: Channels | None = None
@@ -45,6 +47,8 @@ class InputSpec(Strict):
     def _sane(self) -> InputSpec:
         if min(self.height_width) < 1 or max(self.height_width) > 8192:
             raise ValueError("size must lie in 1..8192")
+        if self.clip is not None and not 0 <= self.clip[0] < self.clip[1] <= 1:
+            raise ValueError("clip must be [low, high] with 0 <= low < high <= 1")
         if self.range[0] >= self.range[1]:
             raise ValueError("range must be [low, high] with low < high")
         if (self.mean is None) != (self.std is None):
@@ -80,25 +84,62 @@ class RoomsSpec(_Spec):
     task: str | None = None
 
 
-class TorchvisionSpec(_Spec):
-    """A torchvision model by its registered name, from a local checkpoint or initialised at
-    random by `seed`. Never a download.
+class TaskonomySpec(_Spec):
+    """An encoder of Taskonomy, from a checkpoint of its public PyTorch port."""
+
+    loader: Literal["taskonomy"]
+    weights: str
+    sha256: Sha256 | None = None
+    normalize_outputs: bool = False
+
+
+class _LibrarySpec(_Spec):
+    """A model that a library knows by name: from a local checkpoint, the word "cache" for one that
+    the library has fetched earlier, or initialised at random by `seed`. Never a download.
+
+    `input` may be left out: it is then what the library's own metadata say.
     """
 
-    loader: Literal["torchvision"]
     architecture: str
     weights: str | None = None
     sha256: Sha256 | None = None
     seed: int | None = Field(default=None, ge=0, lt=2**63)
-    classes: int = Field(default=1000, ge=1)
 
     @model_validator(mode="after")
-    def _one_origin(self) -> TorchvisionSpec:
+    def _one_origin(self) -> _LibrarySpec:
         if (self.weights is None) == (self.seed is None):
             raise ValueError(
                 "give either 'weights: FILE' or 'seed: NUMBER' for a random initialisation"
             )
         return self
+
+
+class TorchvisionSpec(_LibrarySpec):
+    """A torchvision model by its registered name."""
+
+    loader: Literal["torchvision"]
+    classes: int = Field(default=1000, ge=1)
+
+
+class TimmSpec(_LibrarySpec):
+    """A timm model by its name; classes: of its head, None: as many as the name's own weights have.
+
+    Without `embedding`, the pooled output before the head is the embedding.
+    """
+
+    loader: Literal["timm"]
+    classes: int | None = Field(default=None, ge=1)
+
+
+class TransformersSpec(_LibrarySpec):
+    """A vision model of Hugging Face transformers.
+
+    architecture: a folder with a config.json, a model in the Hugging Face cache ("owner/name"), or
+    a type of model ("vit"), in its default configuration. Without `embedding`, the pooled output is
+    the embedding, and the class scores where there is none.
+    """
+
+    loader: Literal["transformers"]
 
 
 class ExportedSpec(_Spec):
@@ -107,6 +148,24 @@ class ExportedSpec(_Spec):
     loader: Literal["exported"]
     weights: str
     sha256: Sha256 | None = None
+
+
+class TorchscriptSpec(_Spec):
+    """A TorchScript archive. Runs the program in it: needs the flag."""
+
+    loader: Literal["torchscript"]
+    weights: str
+    sha256: Sha256 | None = None
+
+    @field_validator("embedding")
+    @classmethod
+    def _output_only(cls, embedding: str | None) -> str | None:
+        if embedding is not None:
+            raise ValueError(
+                "modules inside a TorchScript archive cannot be watched; leave it out, and script a"
+                " model whose output is the embedding"
+            )
+        return embedding
 
 
 class PythonSpec(_Spec):
@@ -118,16 +177,30 @@ class PythonSpec(_Spec):
     sha256: Sha256 | None = None
 
 
-ModelSpec = Annotated[
-    RoomsSpec | TorchvisionSpec | ExportedSpec | PythonSpec, Field(discriminator="loader")
-]
-AnySpec = RoomsSpec | TorchvisionSpec | ExportedSpec | PythonSpec
+AnySpec = (
+    RoomsSpec
+    | TaskonomySpec
+    | TorchvisionSpec
+    | TimmSpec
+    | TransformersSpec
+    | ExportedSpec
+    | TorchscriptSpec
+    | PythonSpec
+)
+ModelSpec = Annotated[AnySpec, Field(discriminator="loader")]
+
+RUNS_CODE = ("python", "torchscript")
+"""Loaders that run what the user's files say, and so need the flag."""
 
 
 class Zoo(Strict):
-    """A named list of models, in the order all tables keep."""
+    """A named list of models, in the order all tables keep.
+
+    mirror: URL of the folder that holds the weight files, for `zoo fetch`.
+    """
 
     name: Name
+    mirror: str | None = Field(default=None, pattern=r"^https?://")
     models: tuple[ModelSpec, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -158,8 +231,27 @@ def find_manifest(reference: str, base: Path) -> Path:
 
 
 def load_zoo(path: Path) -> Zoo:
-    """A checked manifest. Raises InputError naming file, model and field."""
-    return validate(Zoo, read_yaml(path), str(path))
+    """A checked manifest. Raises InputError naming file, model and field.
+
+    An `input` that is left out of a library's model is filled in from the library's metadata.
+    """
+    content = read_yaml(path)
+    if isinstance(models := content.get("models"), list):
+        content["models"] = [_with_input(model, path) for model in models]
+    return validate(Zoo, content, str(path))
+
+
+def _with_input(model: Any, path: Path) -> Any:
+    if not isinstance(model, dict) or "input" in model:
+        return model
+    loader, architecture = model.get("loader"), model.get("architecture")
+    libraries = ("torchvision", "timm", "transformers")
+    if loader not in libraries or not isinstance(architecture, str):
+        return model  # what is missing is told by the validation
+    from depara_bench.loaders.metadata import library_input
+
+    where = f"{path}: model '{model.get('name')}'"
+    return {**model, "input": library_input(loader, architecture, path.parent, where)}
 
 
 def select(zoo: Zoo, names: tuple[str, ...] | None, where: str) -> Zoo:
@@ -173,4 +265,4 @@ def select(zoo: Zoo, names: tuple[str, ...] | None, where: str) -> Zoo:
                 f"{where}: models: zoo '{zoo.name}' has no model '{name}';"
                 f" nearest: {nearest(name, known)}"
             )
-    return Zoo(name=zoo.name, models=tuple(m for m in zoo.models if m.name in names))
+    return zoo.model_copy(update={"models": tuple(m for m in zoo.models if m.name in names)})

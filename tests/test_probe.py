@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from depara_bench.errors import InputError
+from depara_bench.plan import small_images
 from depara_bench.preprocess import fit, to_input
 from depara_bench.probe import FolderProbe, ListProbe, ParquetProbe, Probe, decode, load_probe
 from depara_bench.zoo import InputSpec
@@ -325,3 +326,23 @@ def test_two_hundred_photographs(tmp_path: Path) -> None:
         expected = np.asarray(Image.open(file).convert("RGB"))
         assert np.array_equal(whole.image(position), expected)
         assert fit(whole.image(position), InputSpec(size=24, resize=32)).shape == (24, 24, 3)
+
+
+def test_images_smaller_than_a_crop_are_told(tmp_path: Path) -> None:
+    """Of the model that crops most; models that stretch have no crop."""
+    fill(tmp_path, "a.png", "b.png", "c.png")  # 6 x 9 pixels
+    (tmp_path / "b.png").write_bytes(encoded(picture(7, 20, 30)))
+    probe = folder_probe(tmp_path)
+    inputs = {
+        "cuts": InputSpec(size=8, resize=12),
+        "cuts less": InputSpec(size=4, resize=5),
+        "stretches": InputSpec(size=64),
+    }
+    line = small_images(probe, inputs)
+    assert line is not None and len(line.splitlines()) == 1
+    assert line.startswith(
+        "2 images are smaller than the 8 x 8 crop of 'cuts', first a.png (6 x 9)"
+    )
+    del inputs["cuts"]
+    assert small_images(probe, inputs) is None
+    assert [probe.size(i) for i in range(3)] == [probe.image(i).shape[:2] for i in range(3)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,18 +26,6 @@ def load(spec: AnySpec, base: Path, *, allow_code: bool = False) -> nn.Module:
 
 def _loader(kind: str) -> Callable[[Any, Path, bool], nn.Module]:
     # Imported when used: each brings its own heavy libraries.
-    if kind == "rooms":
-        from depara_bench.loaders import rooms
-
-        return rooms.load
-    if kind == "torchvision":
-        from depara_bench.loaders import torchvision
-
-        return torchvision.load
-    if kind == "exported":
-        from depara_bench.loaders import exported
-
-        return exported.load
-    from depara_bench.loaders import python
-
-    return python.load
+    module = importlib.import_module(f"depara_bench.loaders.{kind}")
+    found: Callable[[Any, Path, bool], nn.Module] = module.load
+    return found

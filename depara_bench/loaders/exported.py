@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from depara_bench.errors import InputError
 from depara_bench.loaders import exported_guard, weights
 from depara_bench.loaders.exported_guard import Refused
+from depara_bench.loaders.locate import locate
 from depara_bench.zoo import ExportedSpec
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ _MEMBER = re.compile(
 
 def load(spec: ExportedSpec, base: Path, allow_code: bool) -> nn.Module:
     """Return the exported model, its submodules under their original dotted names."""
-    path = weights.resolve(spec.weights, base, spec.name)
+    path = locate(spec, base)
     content = weights.read_bytes(path, spec.sha256, spec.name)
     archive = _checked(content, path, spec.name)
     where = f"model '{spec.name}': {path}"

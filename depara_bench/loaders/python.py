@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from depara_bench.errors import InputError
 from depara_bench.loaders import weights
+from depara_bench.loaders.locate import locate
 from depara_bench.zoo import PythonSpec
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def load(spec: PythonSpec, base: Path, allow_code: bool) -> nn.Module:
             f"{where} returned {type(model).__name__}; it must return a torch.nn.Module"
         )
     if spec.weights is not None:
-        path = weights.resolve(spec.weights, base, spec.name)
+        path = locate(spec, base)
         content = weights.read_bytes(path, spec.sha256, spec.name)
         weights.fill(model, weights.state_dict(content, path, spec.name), path, spec.name)
     return model

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from depara_bench.config import nearest
 from depara_bench.errors import InputError
 from depara_bench.loaders import weights
+from depara_bench.loaders.locate import locate
 from depara_bench.zoo import RoomsSpec
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def load(spec: RoomsSpec, base: Path, allow_code: bool) -> nn.Module:
         raise InputError(
             f"model '{spec.name}': no rooms task '{task}'; nearest: {nearest(task, list(TASKS))}"
         )
-    path = weights.resolve(spec.weights, base, spec.name)
+    path = locate(spec, base)
     content = weights.read_bytes(path, spec.sha256, spec.name)
     model: nn.Module = build(task)
     weights.fill(model, weights.state_dict(content, path, spec.name), path, spec.name)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from depara_bench.config import nearest
 from depara_bench.errors import InputError
 from depara_bench.loaders import weights
+from depara_bench.loaders.locate import locate
+from depara_bench.loaders.seeded import seeded
 from depara_bench.zoo import TorchvisionSpec
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ def load(spec: TorchvisionSpec, base: Path, allow_code: bool) -> nn.Module:
     if spec.weights is None:
         return _build(spec)
     # Before the model is built, which can take seconds: is the file there and the right one?
-    path = weights.resolve(spec.weights, base, spec.name)
+    path = locate(spec, base)
     content = weights.read_bytes(path, spec.sha256, spec.name)
     model = _build(spec)
     weights.fill(model, weights.state_dict(content, path, spec.name), path, spec.name)
@@ -30,23 +32,15 @@ def load(spec: TorchvisionSpec, base: Path, allow_code: bool) -> nn.Module:
 
 def _build(spec: TorchvisionSpec) -> nn.Module:
     """Build without a download and without touching the global random state."""
-    import torch
-    from torchvision.models import get_model_builder, list_models
+    from torchvision.models import get_model_builder
 
-    known = list_models()
-    if spec.architecture not in known:
-        raise InputError(
-            f"model '{spec.name}': torchvision has no architecture '{spec.architecture}';"
-            f" nearest: {nearest(spec.architecture, known)}"
-        )
+    _check_known(spec.architecture, f"model '{spec.name}'")
     builder = get_model_builder(spec.architecture)
     options: dict[str, Any] = {"weights": None, "num_classes": spec.classes}
     if "weights_backbone" in inspect.signature(builder).parameters:
         options["weights_backbone"] = None  # its default would be downloaded
-    # Only the CPU's generator is seeded and restored: torch.manual_seed would reach the GPUs' too.
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+    with seeded(spec.seed), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a default for init_weights that will change some day
-        torch.default_generator.manual_seed(spec.seed or 0)
         try:
             model: nn.Module = builder(**options)
         except (TypeError, ValueError) as error:
@@ -56,3 +50,25 @@ def _build(spec: TorchvisionSpec) -> nn.Module:
                 f" {spec.classes} classes ({cause}); choose another architecture or 'classes'"
             ) from error
     return model
+
+
+def published(architecture: str, where: str) -> Any:
+    """The library's entry of the weights it takes by default for an architecture (`url`,
+    `transforms`); None where it has none. Raises InputError naming the nearest architectures.
+    """
+    from torchvision.models import get_model_weights
+
+    _check_known(architecture, where)
+    entries = list(get_model_weights(architecture))
+    return getattr(get_model_weights(architecture), "DEFAULT", entries[0]) if entries else None
+
+
+def _check_known(architecture: str, where: str) -> None:
+    from torchvision.models import list_models
+
+    known = list_models()
+    if architecture not in known:
+        raise InputError(
+            f"{where}: torchvision has no architecture '{architecture}';"
+            f" nearest: {nearest(architecture, known)}"
+        )

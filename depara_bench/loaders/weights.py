@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +16,33 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def resolve(weights: str, base: Path, name: str) -> Path:
-    """Path of a model's weight file. Raises InputError where there is none."""
+def cache() -> Path:
+    """Folder of fetched weight files: DEPARA_BENCH_CACHE, or below the user's cache folder."""
+    named = os.environ.get("DEPARA_BENCH_CACHE")
+    if named:
+        return Path(named).expanduser()
+    root = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(root).expanduser() / "depara-bench"
+
+
+def resolve(weights: str, base: Path, name: str, sha256: str | None = None) -> Path:
+    """Path of a model's weight file: as the manifest says, or else in the cache by its file name.
+
+    The cache is asked only for files with a hash, which `read_bytes` verifies: another file of the
+    same name is never taken. Raises InputError where there is none.
+    """
     path = (base / Path(weights).expanduser()).resolve()
-    if not path.is_file():
+    if path.is_file():
+        return path
+    fetched = cache() / path.name
+    if sha256 is None:
         raise InputError(f"model '{name}': weights {path} do not exist; put the file there")
-    return path
+    if not fetched.is_file():
+        raise InputError(
+            f"model '{name}': weights {path} do not exist; put the file there or into"
+            f" {fetched.parent} ('depara-bench zoo fetch' does)"
+        )
+    return fetched
 
 
 def read_bytes(path: Path, sha256: str | None, name: str) -> bytes:
@@ -85,6 +107,11 @@ def state_dict(content: bytes, path: Path, name: str) -> Mapping[str, torch.Tens
     return loaded
 
 
+def first_few(what: str, keys: Sequence[str]) -> str:
+    """What is wrong with the first three of `keys`, and how many there are."""
+    return f"{what} {', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''} ({len(keys)} in all)"
+
+
 def fill(model: nn.Module, state: Mapping[str, torch.Tensor], path: Path, name: str) -> None:
     """Load `state` into `model`, every key and shape as it must be. Raises InputError."""
     expected = model.state_dict()
@@ -92,7 +119,7 @@ def fill(model: nn.Module, state: Mapping[str, torch.Tensor], path: Path, name: 
     extra = sorted(key for key in state if key not in expected)  # safetensors keeps no order
     shapes = [k for k in expected if k in state and state[k].shape != expected[k].shape]
     problems = [
-        f"{what} {', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''} ({len(keys)} in all)"
+        first_few(what, keys)
         for what, keys in (("lacks", missing), ("adds", extra), ("has another shape for", shapes))
         if keys
     ]

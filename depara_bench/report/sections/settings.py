@@ -51,6 +51,8 @@ def choices(data: ReportData) -> list[tuple[str, str, str]]:
          "of the embedding, whose gradient is attributed"),
         ("channel reduction", _text(data.get("job", "attribution", "channels")),
          "how three colour channels become one map"),
+        *[("grid", _text(grid), "height and width that all maps are brought to, by area")
+          for grid in [data.get("job", "attribution", "grid")] if grid],
         *[(f"no rule in {name}", f"{len(found)} {'model' if len(found) == 1 else 'models'}",
            f"plain gradient there; the first: {found[0]}") for name, found in _notes(data).items()],
         ("centring", centring, "features minus their mean over the images, before edges"),
