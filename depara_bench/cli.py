@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
+import typer.core
 from rich.table import Table
 from rich.text import Text
 
@@ -28,6 +30,19 @@ truth_app = typer.Typer(help="Truths: how well transfers went.", no_args_is_help
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(rooms_app, name="rooms")
 app.add_typer(truth_app, name="truth")
+
+
+class _RunsByDefault(typer.core.TyperGroup):
+    """Commands of which `run` may be left out: `layers JOB` is `layers run JOB`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put `run` before arguments that do not begin with a command."""
+        named = args[:1] and (args[0] in self.commands or args[0] in ("-h", "--help"))
+        return super().parse_args(ctx, args if named else ["run", *args])
+
+
+layers_app = typer.Typer(help="Which layer to transfer from? (run)", cls=_RunsByDefault)
+app.add_typer(layers_app, name="layers")
 
 JobArgument = Annotated[
     str, typer.Argument(help="A job file, or the name of an embedded job.", metavar="[JOB]")
@@ -54,6 +69,15 @@ CodeOption = Annotated[
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Every step, with seconds.")]
 RunArgument = Annotated[str, typer.Argument(help="A run folder.", metavar="RUN")]
+
+
+class Library(str, Enum):
+    """Libraries whose models are known by name."""
+
+    torchvision = "torchvision"
+    timm = "timm"
+
+
 ZooArgument = Annotated[str, typer.Argument(help="A manifest, or the name of an embedded zoo.")]
 
 
@@ -255,6 +279,118 @@ def measure(
     terminal.out.print(Text(f"truth: {place}"), soft_wrap=True)
 
 
+LayersArgument = Annotated[
+    str, typer.Argument(help="A layer job, or the name of an embedded one.", metavar="[JOB]")
+]
+LayersOut = Annotated[
+    Path | None, typer.Option("--out", help="Folder. (Default: reports/<job name>-<command>.)")
+]
+
+
+@layers_app.command("run")
+def layers_run(
+    job: LayersArgument = "layers-rooms",
+    out: OutOption = None,
+    set_: SetOption = None,
+    list_: Annotated[
+        bool, typer.Option("--list", help="Only list the layers, and which are chosen.")
+    ] = False,
+    engine: EngineOption = "auto",
+    address: AddressOption = None,
+    allow_code: CodeOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """DEPARA between every layer of the sources and the target's last; judged by the truth."""
+    from depara_bench.engine import open_engine
+    from depara_bench.layers.job import load_layers_job
+    from depara_bench.layers.run import run_layers
+    from depara_bench.layers.select import listing
+
+    terminal = Terminal(quiet, verbose)
+    file = load_layers_job(job, set_ or ())
+    if list_:
+        table = Table("network", "depth", "layer", "chosen", box=None, header_style="bold")
+        for name, layers in listing(file, allow_code=allow_code).items():
+            for one in layers:
+                table.add_row(name, str(one.depth), Text(one.name), "yes" if one.chosen else "")
+        terminal.out.print(table)
+        return
+    folder = _folder(out, file.job.name)
+    with open_engine(engine, address) as opened:
+        found = run_layers(file, folder, opened, terminal, allow_code=allow_code)
+    if not quiet and len(found):
+        names = ("source", "fraction", "method", "Spearman", "regret", "layer")
+        table = Table(*names, box=None, header_style="bold")
+        keys = ["source", "fraction", "method"]
+        for key, rows in found[found["layer"].notna()].groupby(keys, sort=False):
+            by = rows.set_index("metric")["value"]
+            numbers = f"{by['spearman']:.3f}", f"{by['regret']:.4f}", rows["layer"].iloc[0]
+            table.add_row(*map(Text, (*key, *numbers)))
+        terminal.out.print(table)
+    terminal.out.print(Text(f"report: {folder.uri}/report.html"), soft_wrap=True)
+
+
+@layers_app.command("measure")
+def layers_measure(
+    job: LayersArgument = "layers-rooms",
+    out: LayersOut = None,
+    set_: SetOption = None,
+    engine: EngineOption = "auto",
+    address: AddressOption = None,
+    allow_code: CodeOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Freeze each source up to each layer, train the rest, tell the accuracy. Resumable."""
+    from depara_bench.engine import open_engine
+    from depara_bench.layers.job import load_layers_job
+    from depara_bench.layers.measuring import measure_to
+
+    terminal = Terminal(quiet)
+    file = load_layers_job(job, set_ or ())
+    place = out or Path("reports") / f"{file.job.name}-measure"
+    with open_engine(engine, address) as opened:
+        found = measure_to(file, place, opened, terminal, allow_code=allow_code)
+    if not quiet:
+        table = Table("source", "depth", "layer", "fraction", "accuracy", "over seeds", box=None)
+        keys = ["source", "depth", "layer", "fraction"]
+        for key, rows in found.groupby(keys, sort=False)["accuracy"]:
+            numbers = f"{rows.mean():.4f}", f"{rows.min():.4f} to {rows.max():.4f}"
+            table.add_row(*(Text(str(cell)) for cell in key), *numbers)
+        terminal.out.print(table)
+    terminal.out.print(Text(f"accuracies: {place / 'accuracy.csv'}"), soft_wrap=True)
+
+
+@layers_app.command("train")
+def layers_train(
+    job: LayersArgument = "layers-rooms",
+    out: LayersOut = None,
+    set_: SetOption = None,
+    engine: EngineOption = "auto",
+    address: AddressOption = None,
+    allow_code: CodeOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Train the networks of a layer job: the sources and the target. Resumable."""
+    from depara_bench.engine import open_engine
+    from depara_bench.layers.job import load_layers_job
+    from depara_bench.layers.measuring import train_to
+
+    terminal = Terminal(quiet)
+    file = load_layers_job(job, set_ or ())
+    place = out or Path("reports") / f"{file.job.name}-train"
+    with open_engine(engine, address) as opened:
+        found = train_to(file, place, opened, terminal, allow_code=allow_code)
+    if not quiet:
+        table = Table(*found.columns, box=None, header_style="bold")
+        for row in found.itertuples(index=False):
+            table.add_row(
+                *(f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in row)
+            )
+        terminal.out.print(table)
+    terminal.out.print(Text(f"networks: {place / 'zoo.yaml'}"), soft_wrap=True)
+
+
 @truth_app.command("import")
 def truth_import(
     file: Annotated[
@@ -315,9 +451,18 @@ def zoo_show(zoo: ZooArgument = "rooms") -> None:
 
 
 @zoo_app.command("check")
-def zoo_check(zoo: ZooArgument = "rooms", allow_code: CodeOption = False) -> None:
-    """Verify hashes, load every model, find its embedding, run two images; one table of it all."""
+def zoo_check(
+    zoo: ZooArgument = "rooms",
+    allow_code: CodeOption = False,
+    methods: Annotated[
+        str, typer.Option("--methods", help="Attribution methods to try: a,b.")
+    ] = "input_x_gradient,saliency",
+) -> None:
+    """Verify hashes, load every model, find its embedding, run two images; one table of it all,
+    and what an attribution method has no rule for.
+    """
     from depara_bench.check import Shared, check_models
+    from depara_bench.config import validate
     from depara_bench.engine import Resources
     from depara_bench.engine.local import LocalEngine
     from depara_bench.job import AttributionSettings
@@ -326,10 +471,13 @@ def zoo_check(zoo: ZooArgument = "rooms", allow_code: CodeOption = False) -> Non
     terminal = Terminal()
     manifest = find_manifest(zoo, Path())
     models = load_zoo(manifest).models
-    shared = Shared(manifest.parent, allow_code, AttributionSettings())
+    names = [name.strip() for name in methods.split(",") if name.strip()]
+    settings = validate(AttributionSettings, {"methods": names}, "--methods")
+    shared = Shared(manifest.parent, allow_code, settings)
     with terminal.progress("check", len(models), "models") as advance:
         checked = check_models(models, shared, LocalEngine(), Resources(), advance)
     table = Table("model", "parameters", "features", "map", "result", box=None)
+    notes: list[str] = []
     for result in checked:
         numbers = (result.parameters, result.features, result.pixels)
         cells = ["" if result.error else f"{number:,}" for number in numbers]
@@ -338,10 +486,80 @@ def zoo_check(zoo: ZooArgument = "rooms", allow_code: CodeOption = False) -> Non
             *cells,
             Text(result.error, style="red") if result.error else Text("right", style="green"),
         )
+        for method, places in result.uncovered.items():
+            more = f" and {len(places) - 3} more" if len(places) > 3 else ""
+            notes.append(f"{result.model}: {method} has no rule for {', '.join(places[:3])}{more}")
     terminal.out.print(table)
+    for note in notes:
+        terminal.out.print(Text(note), soft_wrap=True)
     wrong = sum(1 for result in checked if result.error)
     if wrong:
         raise InputError(f"{manifest}: {wrong} of {len(checked)} models are not right; see above")
+
+
+@zoo_app.command("init")
+def zoo_init(
+    library: Annotated[Library, typer.Option("--from", help="Whose models.")],
+    out: Annotated[Path, typer.Option("--out", help="Manifest to write: a new .yaml file.")],
+    match: Annotated[
+        str, typer.Option("--match", help="Pattern of their names, e.g. 'resnet*'.")
+    ] = "*",
+) -> None:
+    """Write a manifest of a library's models, to be edited: where your checkpoints are."""
+    from depara_bench.init import manifest
+
+    if out.exists():
+        raise InputError(f"{out}: is there already; choose another --out")
+    if out.suffix not in (".yaml", ".yml"):
+        raise InputError(f"{out}: a manifest ends in .yaml; choose another --out")
+    text, count = manifest(library.value, match, out.stem)
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written ({error.strerror}); choose --out") from error
+    Terminal().out.print(Text(f"{out}: {count} models"), soft_wrap=True)
+
+
+@zoo_app.command("fetch")
+def zoo_fetch(
+    zoo: ZooArgument,
+    mirror: Annotated[
+        str | None,
+        typer.Option("--mirror", help="URL or folder with the files. (Default: the manifest's.)"),
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option("--cache", help="Folder to fill. (Default: the one all runs look into.)"),
+    ] = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Fetch the weight files of a zoo: resumable, verified by their hashes."""
+    from depara_bench import fetch
+    from depara_bench.loaders import weights
+    from depara_bench.zoo import find_manifest, load_zoo
+
+    terminal = Terminal(quiet)
+    manifest = find_manifest(zoo, Path())
+    read = load_zoo(manifest)
+    source, place = mirror or read.mirror, cache or weights.cache()
+    files = fetch.wanted(read, manifest.parent)
+    if source is None:
+        raise InputError(f"{manifest}: names no 'mirror'; give --mirror URL or FOLDER")
+    found = fetch.fetch(files, source, place, terminal)
+    for one in found:
+        if one.error is not None:
+            _complain(one.error)
+        elif not quiet:
+            terminal.out.print(Text(f"{one.path}"), soft_wrap=True)
+    missing = [one for one in found if one.error is not None]
+    if missing:
+        raise RunError(
+            f"{manifest}: {len(missing)} of {len(found)} files are missing; fetch again, or put"
+            f" them into {place}"
+        )
+    if place != weights.cache() and not quiet:
+        remark = f"runs look into this folder with DEPARA_BENCH_CACHE={place}"
+        terminal.err.print(Text(remark), soft_wrap=True)
 
 
 @rooms_app.command("train")

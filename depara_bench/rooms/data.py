@@ -29,6 +29,8 @@ def draw_set(
     count: int,
     tasks: Sequence[str],
     on_progress: Callable[[int, int], None] | None = None,
+    *,
+    style: str = "plain",
 ) -> None:
     """Draw scenes 0..count-1 of `seed` with the labels of `tasks` into `folder`, whole or not at
     all. A folder that is there is taken to be this set (its name says which it is).
@@ -43,7 +45,7 @@ def draw_set(
     files: dict[str, NDArray[Any]] = {}
     for start in range(0, count, BLOCK):
         part = range(start, min(start + BLOCK, count))
-        images, labels = render_labelled(seed, part, list(one_per_label.values()))
+        images, labels = render_labelled(seed, part, list(one_per_label.values()), style=style)
         found = {_IMAGES: images}
         for label, name in one_per_label.items():
             found[f"{label}.npy"] = _stored(labels[name])
@@ -61,7 +63,7 @@ def draw_set(
 
 
 def read_set(
-    folder: Path | None, seed: int, count: int, task: str
+    folder: Path | None, seed: int, count: int, task: str, style: str = "plain"
 ) -> tuple[NDArray[np.uint8], NDArray[Any]]:
     """Images (N, 64, 64, 3) uint8 and labels of one task: from `folder`, or drawn here when it is
     not to be seen from this machine. The numbers are the same either way.
@@ -72,7 +74,7 @@ def read_set(
         if label == _SAME_AS_IMAGE:
             return images, images.transpose(0, 3, 1, 2)
         return images, np.load(folder / f"{label}.npy", mmap_mode="r")
-    images, labels = render_labelled(seed, range(count), [task])
+    images, labels = render_labelled(seed, range(count), [task], style=style)
     if label == _SAME_AS_IMAGE:
         return images, images.transpose(0, 3, 1, 2)
     return images, _stored(labels[task])
