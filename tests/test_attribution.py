@@ -687,7 +687,8 @@ def test_what_decides_a_shard() -> None:
     """
 
     def identity(*methods: Any) -> dict[str, Any]:
-        return _attribution_identity(AttributionSettings.model_validate({"methods": methods}))
+        settings = AttributionSettings.model_validate({"methods": methods})
+        return _attribution_identity(settings, (64, 64))
 
     assert identity("saliency", "input_x_gradient") == identity("input_x_gradient", "saliency") == {
         "methods": ["input_x_gradient", "saliency"], "scalar": "sum", "channels": "signed-mean",
