@@ -391,3 +391,28 @@ def test_the_commands_of_the_page(command: Command, trained: Path, monkeypatch, 
         result = command(*words[1:])
         assert result.code == 0, (words, result.err)
     assert (tmp_path / "reports" / "layers-rooms" / "report.html").exists()
+
+
+CUT = """
+from depara_bench.layers.vgg import Vgg
+
+
+class Cut(Vgg):
+    def forward(self, images):
+        return super().forward(images.detach())
+
+
+def cut():
+    return Cut(10)
+"""
+
+
+def test_a_layer_without_a_gradient_is_told_before_any_work(
+    command: Command, trained: Path, tmp_path: Path
+):
+    (tmp_path / "cutting.py").write_text(CUT)
+    path = changed(trained, tmp_path, factory="cutting:cut", sha256=None)
+    out = tmp_path / "out"
+    result = command("layers", path, "--engine", "local", "--out", out, "--allow-code")
+    assert result.code == 2 and "does not depend on the image" in result.err
+    assert len(result.err.strip().splitlines()) == 1 and not out.exists()

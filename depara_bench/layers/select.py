@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from torch import nn
 
 from depara_bench.engine import Engine, Resources, Slot, Task
 from depara_bench.errors import InputError, RunError
@@ -38,15 +39,17 @@ class Plan:
 
 
 def make_plan(file: LayersFile, probe: Probe, *, allow_code: bool = False) -> Plan:
-    """Load every network once, and choose its layers: all mistakes are known before any work.
+    """Load every network once, choose its layers, and try them on one image: all mistakes are known
+    before any work.
 
-    Raises InputError for missing weights, and for patterns that fit nothing.
+    Raises InputError for missing weights, patterns that fit nothing, layers that cannot be used.
     """
     chosen: dict[str, list[tuple[str, int]]] = {}
     for source in file.job.sources:
         model = network(file.spec(source), file.manifest.parent, allow_code)
         listed = choose(model, file.job.layers, source)
         chosen[source] = [(one.name, one.depth) for one in listed if one.chosen]
+        _try(file, source, model, [name for name, _ in chosen[source]], probe)
     for source, layers in chosen.items():
         if len(layers) < 3:
             raise InputError(
@@ -54,7 +57,23 @@ def make_plan(file: LayersFile, probe: Probe, *, allow_code: bool = False) -> Pl
                 f" needed to rank them"
             )
     target = network(file.spec(file.job.target), file.manifest.parent, allow_code)
-    return Plan(file, probe, chosen, layer_names(target)[-1], allow_code)
+    last = layer_names(target)[-1]
+    _try(file, file.job.target, target, [last], probe)
+    return Plan(file, probe, chosen, last, allow_code)
+
+
+def _try(file: LayersFile, name: str, model: nn.Module, layers: list[str], probe: Probe) -> None:
+    """Raise what the layers would raise in the run, on the first image of the probe."""
+    from depara_bench.preprocess import fit, to_input
+
+    job, spec = file.job, file.spec(name).input
+    inputs = to_input([fit(probe.image(0), spec)], spec)
+    settings = Settings(
+        job.activation, job.scalar, job.channels, job.edges.center, spec.height_width, 1
+    )
+    layer_graphs(
+        model, layers, inputs, None, settings, images=probe.ids[:1], device="cpu", name=name
+    )
 
 
 def listing(file: LayersFile, *, allow_code: bool = False) -> dict[str, list[Listed]]:
