@@ -213,6 +213,24 @@ def compare(
     _exit_for(record)
 
 
+@app.command("probe-list")
+def probe_list(
+    folder: Annotated[Path, typer.Argument(help="A folder of photographs.")],
+    out: Annotated[Path, typer.Option(help="The list to write, a path a line.")],
+    each: Annotated[
+        int | None, typer.Option(help="Images of every folder in it (class, building).")
+    ] = None,
+    count: Annotated[int | None, typer.Option(help="Images in all.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+) -> None:
+    """Draw probe images from a folder, and list them, for a probe of kind 'list'."""
+    from depara_bench.sample import sample
+
+    names = sample(folder, each=each, total=count, seed=seed)
+    out.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    typer.echo(f"{out}: {len(names)} images; use with 'path: {out}' and 'root: {folder}'")
+
+
 @app.command()
 def probes(
     job: Annotated[
