@@ -213,6 +213,13 @@ def compare(
     _exit_for(record)
 
 
+def _write_text(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}); choose --out") from error
+
+
 @app.command("probe-list")
 def probe_list(
     folder: Annotated[Path, typer.Argument(help="A folder of photographs.")],
@@ -227,7 +234,7 @@ def probe_list(
     from depara_bench.sample import sample
 
     names = sample(folder, each=each, total=count, seed=seed)
-    out.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    _write_text(out, "".join(f"{name}\n" for name in names))
     typer.echo(f"{out}: {len(names)} images; use with 'path: {out}' and 'root: {folder}'")
 
 
@@ -531,10 +538,7 @@ def zoo_init(
     if out.suffix not in (".yaml", ".yml"):
         raise InputError(f"{out}: a manifest ends in .yaml; choose another --out")
     text, count = manifest(library.value, match, out.stem)
-    try:
-        out.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{out}: cannot be written ({error.strerror}); choose --out") from error
+    _write_text(out, text)
     Terminal().out.print(Text(f"{out}: {count} models"), soft_wrap=True)
 
 

@@ -61,3 +61,7 @@ def test_mistakes_are_one_line(
     assert result.code == 2 and expected in result.err
     assert len(result.err.strip().splitlines()) == 1 and not out.exists()
     assert command("probe-list", tmp_path / "gone", "--out", out, "--count", "1").code == 2
+    beside = command(
+        "probe-list", tmp_path / "photos", "--each", "1", "--out", tmp_path / "no" / "l"
+    )
+    assert beside.code == 2 and "cannot be written" in beside.err
