@@ -330,7 +330,7 @@ def probe_data(
             cosines: dict[str, np.ndarray] = {}
             for method in attributions:
                 parts = []
-                for rows in read_groups(folder, models, blocks, method):
+                for rows in read_groups(folder, models, blocks, method, pool):
                     group = [(rows, None, image) for image in range(len(rows[0]))]
                     parts += [found for found, _ in pool.map(lambda a: image_cosines(*a), group)]
                     advance(len(group))

@@ -119,7 +119,7 @@ class Reducer:
         same = pair.left == pair.right
         models = pair.left if same else pair.left + pair.right
         cut = len(pair.left)
-        groups = read_groups(self.shared.folder, models, self.shared.blocks, pair.what)
+        groups = read_groups(self.shared.folder, models, self.shared.blocks, pair.what, pool)
         parts = (cosine_sum(rows[:cut], None if same else rows[cut:], pool) for rows in groups)
         total = next(parts)
         for part in parts:

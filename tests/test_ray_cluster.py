@@ -92,7 +92,7 @@ def check_commands(config: Config) -> None:
     setup = config["setup_commands"]
     install = [c for c in setup if "uv pip install" in c and "cd ~/depara-bench " in c]
     require(len(install) == 1, "the package is not installed on all machines")
-    require("-c constraints.txt" in install[0] and install[0].endswith(" ."), "not pinned")
+    require("-c constraints.txt" in install[0] and install[0].endswith(" '.[fast]'"), "not pinned")
     require(any("constraints.txt uv" in c for c in setup), "uv is not pinned")
     require(any("boto3" in c for c in config["head_setup_commands"]), "no boto3 on the head")
     head = " ".join(config["head_start_ray_commands"])

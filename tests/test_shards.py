@@ -6,6 +6,7 @@ import random
 import resource
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,13 @@ def read_plain(path: Path) -> Shard:
         table["image"].to_pylist(),
         {n: np.array(table[n].to_pylist(), np.float32) for n in names},
     )
+
+
+def groups_of(
+    folder: Folder, models: list[str], blocks: int, column: str
+) -> list[list[np.ndarray]]:
+    with ThreadPoolExecutor(2) as pool:
+        return list(read_groups(folder, models, blocks, column, pool))
 
 
 def same(a: Shard, b: Shard) -> bool:
@@ -119,7 +127,7 @@ def test_row_groups_depend_on_maps_alone(tmp_path: Path) -> None:
         columns = {"feature": np.ones((5, width), np.float32), "saliency": maps}
         shard = Shard(index, ["x"] * 5, columns)
         folder.write(shard_path(model, 0), encode_shard(shard, "k"))
-    groups = list(read_groups(folder, ["a", "b"], 1, "saliency"))
+    groups = groups_of(folder, ["a", "b"], 1, "saliency")
     assert [len(a) for a, _ in groups] == [1] * 5
     for a, b in groups:
         assert np.array_equal(a, b)
@@ -132,7 +140,7 @@ def test_blocks_follow_one_another(tmp_path: Path) -> None:
     shards = {(m, b): example(seed=hash((m, b)) % 1000, rows=3 + b) for m in "ab" for b in (0, 1)}
     for (model, block), shard in shards.items():
         folder.write(shard_path(model, block), encode_shard(shard, "k"))
-    groups = list(read_groups(folder, ["b", "a"], 2, "feature"))
+    groups = groups_of(folder, ["b", "a"], 2, "feature")
     for block, (b, a) in enumerate(groups):
         assert np.array_equal(a, shards["a", block].columns["feature"])
         assert np.array_equal(b, shards["b", block].columns["feature"])
@@ -226,7 +234,7 @@ def test_every_flipped_byte_is_found_or_harmless(tmp_path: Path) -> None:
         if not is_complete(folder, PATH, "key"):
             found += 1
             try:
-                list(read_groups(folder, ["m"], 1, "saliency"))
+                groups_of(folder, ["m"], 1, "saliency")
             except RunError as error:
                 assert str(tmp_path / PATH) in str(error)
                 assert "\n" not in str(error)
@@ -265,7 +273,7 @@ def test_errors_name_the_file(tmp_path: Path) -> None:
         read_column(folder, "m", 1, "lrp")
     folder.write(shard_path("n", 0), encode_shard(example(rows=5), "key"))
     with pytest.raises(RunError, match=r"model=n/block=00000\.parquet"):
-        list(read_groups(folder, ["m", "n"], 1, "feature"))
+        groups_of(folder, ["m", "n"], 1, "feature")
 
 
 # --- the folder ---------------------------------------------------------------------------------

@@ -10,9 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# Bytes of one side's values that are converted to float64 at a time: few enough to stay in the
-# processor's cache, enough that the calls themselves cost nothing.
-_CHUNK_BYTES = 4 << 20
+from depara_bench.similarity.products import inner_products
 
 # Images that one thread takes at a time.
 _RUN = 4
@@ -37,8 +35,7 @@ def image_cosines(
     """Cosines (a, b) float64 of one image's maps, and which left maps are all zero (a,) bool.
 
     left, right: one (n, D) float32 array per model; right None: the left ones again. The cosine
-    with a vector of zeros is 0 by definition. Products and sums are float64; squares of float32
-    neither over- nor underflow there, so nothing is scaled first.
+    with a vector of zeros is 0 by definition. Products and sums are float64.
     """
     ((cosines, zero),) = _run_cosines(left, right, range(image, image + 1))
     return cosines, zero
@@ -47,40 +44,11 @@ def image_cosines(
 def _run_cosines(
     left: Sequence[np.ndarray], right: Sequence[np.ndarray] | None, images: range
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """`image_cosines` of several images, with one pair of buffers for all of them."""
-    width = left[0].shape[1]
-    most = max(len(left), len(right or ()))
-    step = min(width, max(1, _CHUNK_BYTES // (8 * most)))
-    left_buffer = np.empty(len(left) * step)
-    right_buffer = None if right is None else np.empty(len(right) * step)
-    found = []
-    for image in images:
-        products = np.zeros((len(left), len(left if right is None else right)))
-        left_squares, right_squares = np.zeros(len(left)), np.zeros(products.shape[1])
-        for start in range(0, width, step):
-            columns = slice(start, min(start + step, width))
-            part = _gather(left_buffer, left, image, columns)
-            # np.dot, not @: it lets the other threads run meanwhile.
-            if right is None or right_buffer is None:
-                products += np.dot(part, part.T)
-                continue
-            other = _gather(right_buffer, right, image, columns)
-            products += np.dot(part, other.T)
-            left_squares += np.einsum("ij,ij->i", part, part)
-            right_squares += np.einsum("ij,ij->i", other, other)
-        if right is None:
-            left_squares = right_squares = products.diagonal()
-        found.append((_scaled(products, left_squares, right_squares), left_squares == 0.0))
-    return found
-
-
-def _gather(
-    buffer: np.ndarray, maps: Sequence[np.ndarray], image: int, columns: slice
-) -> np.ndarray:
-    """Some columns of one image's maps as (models, columns) float64, in the buffer."""
-    part = buffer[: len(maps) * (columns.stop - columns.start)]
-    np.concatenate([values[image, columns] for values in maps], out=part)
-    return part.reshape(len(maps), -1)
+    """`image_cosines` of several images."""
+    return [
+        (_scaled(products, left_squares, right_squares), left_squares == 0.0)
+        for products, left_squares, right_squares in inner_products(left, right, images)
+    ]
 
 
 def _scaled(products: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
