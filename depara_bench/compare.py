@@ -235,6 +235,12 @@ def make_case(
     if loss is not None and not (loss[~own] > 0.0).all():
         terminal.say(f"truth '{truth.name}': a loss is not positive; regret is left out")
         loss = None
+    poor = fitting.value.max(axis=1, where=~own, initial=-np.inf) <= 0.0
+    for t in np.flatnonzero(poor)[:1]:
+        terminal.say(
+            f"truth '{truth.name}': no source of '{targets[t]}' has a positive value;"
+            f" relative_top1 is left out"
+        )
     return Case(
         targets,
         sources,

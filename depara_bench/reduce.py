@@ -34,6 +34,9 @@ TILE = 128
 
 EDGES = "edges"
 
+DIGITS = 13
+"""Decimals of an affinity. Rounding errors are smaller, so sources that are equal on paper tie."""
+
 
 @dataclass(frozen=True)
 class Shared:
@@ -251,17 +254,18 @@ def affinity_table(
     depara = nodes + weight * edges (DEPARA eq. 7). Of the attribution methods the first has the
     plain names, the others are a suffix. others: matrices (M, M) of further methods by name, rows
     are targets; a row of NaN (a target without labels) has no rows in the table.
+    Values are rounded to `DIGITS` decimals, depara's summands before they are added.
     """
-    edge_values = similarities[EDGES].matrix
+    edge_values = _rounded(similarities[EDGES].matrix)
     matrices: dict[str, np.ndarray] = {}
     for position, method in enumerate(methods):
         suffix = "" if position == 0 else f":{method}"
-        node_values = similarities[method].matrix
+        node_values = _rounded(similarities[method].matrix)
         matrices[f"depara{suffix}"] = node_values + weight * edge_values
         matrices[f"depara-nodes{suffix}"] = node_values
         if position == 0:
             matrices["depara-edges"] = edge_values
-    matrices.update(others or {})
+    matrices.update({name: _rounded(matrix) for name, matrix in (others or {}).items()})
     rows = [models.index(target) for target in targets]
     columns = [models.index(source) for source in sources]
     table = pd.concat(
@@ -279,6 +283,12 @@ def affinity_table(
         ignore_index=True,
     )
     return table.dropna(subset="value", ignore_index=True)
+
+
+def _rounded(matrix: np.ndarray) -> np.ndarray:
+    """To `DIGITS` decimals; a large number, of which float64 does not hold as many, as it is."""
+    small = np.abs(matrix) < 100.0
+    return np.where(small, np.where(small, matrix, 0.0).round(DIGITS), matrix)
 
 
 def rank_sources(affinity: pd.DataFrame) -> pd.DataFrame:

@@ -202,6 +202,36 @@ def class_mean_rows(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.array([features[labels == y].mean(axis=0) for y in labels])
 
 
+@pytest.mark.parametrize("name", ["h-score", "gbc", "gbc-diagonal", "parc", "transrate"])
+def test_what_rounding_to_float32_adds_is_no_feature(name: str) -> None:
+    """Forty features that are mixtures of six, and the same summed in another order: both score as
+    they do in float64.
+    """
+    rng = np.random.default_rng(3)
+    few, mix = rng.normal(size=(200, 6)), rng.normal(size=(6, 40))
+    labels = np.arange(200) % 4
+    order = [3, 1, 5, 0, 4, 2]
+    a, b = few.astype(np.float32), mix.astype(np.float32)
+    exact = a.astype(float) @ b.astype(float)
+    other = np.zeros((200, 40), np.float32)
+    for k in order:
+        other += np.outer(a[:, k], b[k])
+    assert (other != a @ b).any()
+    for features in (a @ b, other):
+        assert scored(name, features, labels) == pytest.approx(
+            scored(name, exact, labels), rel=1e-4
+        )
+
+
+def test_small_features_beside_large_ones_count_in_float32() -> None:
+    """A component a millionth of the largest is resolved by float32, and is not cut off."""
+    rng = np.random.default_rng(4)
+    features = rng.normal(size=(300, 8)).astype(np.float32)
+    features[:, 0] *= 1e6
+    assert len(spectrum(features)["values"]) == 8
+    assert len(spectrum(features + np.float32(100.0))["values"]) == 8
+
+
 def test_h_score_agrees_with_its_formula() -> None:
     features, labels = problem(6)
     features = np.column_stack([features, features[:, 0] * 2, np.ones(len(features))])  # singular

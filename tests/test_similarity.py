@@ -459,6 +459,28 @@ def test_lambda_weighs_the_edges() -> None:
             assert values["depara", target, source] == nodes + weight * edge
 
 
+def test_what_is_equal_on_paper_ties() -> None:
+    """Values that differ by rounding alone become one value; large ones and NaN rows stay apart."""
+    noise = np.array([[0.0, 4e-16, -8e-16], [1e-15, 0.0, 3e-16], [0.0, 0.0, 0.0]])
+    large = np.array([[1e300, 1e15 + 1, 1e15], [np.nan] * 3, [123.25, -1e200, 0.0]])
+    found = affinity_table(
+        {EDGES: Similarity(1.0 / 3 + noise, {}), "grad": Similarity(1.0 / 7 - noise, {})},
+        {"constant": 1.0 - np.abs(noise), "large": large},
+        models=["a", "b", "c"],
+        targets=["a", "b", "c"],
+        sources=["a", "b", "c"],
+        methods=["grad"],
+        weight=0.7,
+    )
+    for method, values in found.groupby("method")["value"]:
+        if method == "large":
+            assert values.tolist() == [*large[0], *large[2]]
+        else:
+            assert values.nunique() == 1
+    ranks = rank_sources(found).query("method == 'constant' and target == 'b'")
+    assert ranks["source"].tolist() == ["a", "c"]
+
+
 def test_rankings_hold_contract_c4() -> None:
     """Falling values, ranks 1.. as int32 per method and target, self left out by name."""
     found = rank_sources(table())

@@ -2,7 +2,8 @@
 (You et al., ICML 2021; JMLR 2022), per image, mean over the columns of the targets.
 
 Weights w ~ N(0, I/alpha), targets y ~ N(features w, I/beta); alpha and beta are those of the
-largest evidence, found by the fixed point of the paper, here run until it stands still.
+largest evidence, or at least of a peak of it, found by the fixed point of the paper, here run
+until it stands still.
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@ r <= min(N, F) components that vary; they are found once per source.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from scipy.linalg import svd
 
@@ -21,13 +23,13 @@ def spectrum(features: np.ndarray) -> State:
     is positive.
     """
     rows = checked(features)
-    return _decomposed(rows - rows.mean(axis=0), float(np.linalg.norm(rows)))
+    return _decomposed(rows - rows.mean(axis=0), _smallest(rows, features.dtype))
 
 
 def uncentred(features: np.ndarray) -> State:
     """`spectrum` without centring: what models without an intercept see."""
     rows = checked(features)
-    return _decomposed(rows, float(np.linalg.norm(rows)))
+    return _decomposed(rows, _smallest(rows, features.dtype))
 
 
 def checked(features: np.ndarray) -> np.ndarray:
@@ -48,10 +50,21 @@ def components(state: State, most: int | None = None) -> np.ndarray:
     return scores
 
 
-def _decomposed(rows: np.ndarray, size: float) -> State:
+def _smallest(rows: np.ndarray, given: np.dtype[Any]) -> float:
+    """The singular value below which a component is rounding, not feature.
+
+    Independent errors of a few units in the last place of the `given` type, in every value, have a
+    largest singular value of that times sqrt(N) + sqrt(F), in the size of a value; the work in
+    float64 adds its own. Measured before centring: what rounding leaves of a constant is none.
+    """
+    units = 4 * np.finfo(given if given.kind == "f" else np.float64).eps
+    errors = units * (1 / np.sqrt(rows.shape)).sum()
+    return float(max(errors, max(rows.shape) * np.finfo(np.float64).eps) * np.linalg.norm(rows))
+
+
+def _decomposed(rows: np.ndarray, smallest: float) -> State:
     left, values, right = svd(rows, full_matrices=False)
-    # Measured against the rows before centring: what rounding leaves of a constant is no component.
-    rank = int((values > max(rows.shape) * np.finfo(np.float64).eps * size).sum())
+    rank = int((values > smallest).sum())
     left, values, right = left[:, :rank], values[:rank], right[:rank]
     largest = np.abs(right).argmax(axis=1)
     left = left * np.sign(right[np.arange(rank), largest])
