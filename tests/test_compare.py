@@ -439,11 +439,15 @@ def test_without_shards_there_is_a_remark_and_a_judgement(
     assert "Judged against a truth" in (tmp_path / "report.md").read_text()
 
 
-def test_regret_and_relative_top1_need_losses_and_positive_values(tmp_path: Path):
+def test_regret_and_relative_top1_need_losses_and_positive_values(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     folder = make_run(tmp_path)
     table = truth_rows(loss=False).assign(value=lambda t: t["value"] - 100)
-    found = compare(folder, record_of(folder), truth_of(table), QUIET, replicates=0)
+    found = compare(folder, record_of(folder), truth_of(table), Terminal(), replicates=0)
     assert not {"regret", "relative_top1"} & set(found.evaluation["metric"])
+    said = " ".join(capsys.readouterr().err.split())
+    assert "no source of 'm0' has a positive value; relative_top1 is left out" in said
     assert np.isfinite(found.evaluation["value"]).all()
 
 
