@@ -38,7 +38,7 @@ from depara_bench.judge import (
     with_bars,
     with_fusion,
 )
-from depara_bench.pipeline import read_table, stage, write_table
+from depara_bench.pipeline import check_shards, read_table, stage, write_table
 from depara_bench.record import Record
 from depara_bench.reduce import TILE
 from depara_bench.report.data import affinity_crc
@@ -328,6 +328,7 @@ def probe_data(
         return gram(read_column(folder, model, blocks, "feature"), center=center).products
 
     try:
+        check_shards(folder, record, terminal)
         grams = []
         with terminal.progress("read", len(models) + images * len(attributions), "") as advance:
             for matrix in pool.map(one_gram, models):

@@ -5,14 +5,16 @@ from __future__ import annotations
 import copy
 import difflib
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
+from reprlib import Repr
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
-from depara_bench.errors import InputError
+from depara_bench.errors import InputError, path_errors
 
 
 class Strict(BaseModel):
@@ -29,10 +31,39 @@ Model = TypeVar("Model", bound=Strict)
 _TOLD = 10
 
 
+# Characters that a file may unfold to where values stand for others (&name, *name). A manifest of
+# 10,000 models has about a third of it.
+_UNFOLDED = 10_000_000
+
+# Of what a message quotes.
+_shown = Repr()
+_shown.maxstring = 200
+
+
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice instead of keeping the last one silently, and merge
-    keys, which can make a small file unfold to any size.
+    """SafeLoader that refuses a key given twice instead of keeping the last one silently, and what
+    makes a small file unfold to any size: merge keys, and aliases of aliases.
     """
+
+    def get_single_node(self) -> yaml.Node | None:
+        """The document, of which nothing is constructed yet."""
+        node = super().get_single_node()
+        if node is not None and _unfolded(node, {}) > _UNFOLDED:
+            problem = "aliases (*name) unfold to too much; write the fields out"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+        return node
+
+
+def _unfolded(node: yaml.Node, known: dict[yaml.Node, int]) -> int:
+    """Characters of a node with all its aliases written out."""
+    if isinstance(node, yaml.ScalarNode):
+        return 1 + len(node.value)
+    if node not in known:
+        known[node] = 0  # for an alias inside of what it stands for, which is refused later
+        pairs = isinstance(node, yaml.MappingNode)
+        parts = chain.from_iterable(node.value) if pairs else node.value
+        known[node] = 1 + sum(_unfolded(part, known) for part in parts)
+    return known[node]
 
 
 def _unique_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -57,13 +88,10 @@ _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file. Raises InputError naming the file and the line."""
+    with path_errors(f"{path}"):
+        text = path.read_text(encoding="utf-8")
     try:
-        with path.open(encoding="utf-8") as stream:
-            content = yaml.load(stream, Loader=_Loader)  # noqa: S506 - it is a SafeLoader
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is not a text file in UTF-8") from error
+        content = yaml.load(text, Loader=_Loader)  # noqa: S506 - it is a SafeLoader
     except Exception as error:  # a value that its tag does not fit (!!int "") raises anything
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else f"{path}"
@@ -89,7 +117,7 @@ def apply_overrides(
         if not separator or not key.strip():
             raise InputError(f"--set {override}: must read key=value, e.g. --set probe.count=200")
         try:
-            value = yaml.safe_load(text)
+            value = yaml.load(text, Loader=_Loader)  # noqa: S506 - it is a SafeLoader
         except Exception as error:  # as in read_yaml
             shown = _one_line(override)
             raise InputError(f"--set {shown}: what follows '=' is not a YAML value") from error
@@ -158,7 +186,7 @@ def _describe(cls: type[BaseModel], detail: ErrorDetails, content: Any) -> str:
         known = context.get("expected_tags")
         if known is None:
             return f"{field}.{tag}: is missing; add it"
-        return f"{field}.{tag}: '{context['tag']}' is unknown; choose one of {known}"
+        return f"{field}.{tag}: {_shown.repr(context['tag'])} is unknown; choose one of {known}"
     if kind == "extra_forbidden":
         close = difflib.get_close_matches(names[-1], sorted(_field_names(cls)), n=1, cutoff=0.6)
         hint = f"did you mean '{close[0]}'?" if close else "remove it"
@@ -170,7 +198,7 @@ def _describe(cls: type[BaseModel], detail: ErrorDetails, content: Any) -> str:
     message = detail["msg"].removeprefix("Value error, ")
     given = detail.get("input")
     if isinstance(given, (str, int, float, bool)) and kind != "value_error":
-        return f"{field}: {message[0].lower()}{message[1:]}, not {given!r}"
+        return f"{field}: {message[0].lower()}{message[1:]}, not {_shown.repr(given)}"
     return f"{field}: {message}"
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from depara_bench.errors import InputError
+from depara_bench.errors import InputError, path_errors
 
 
 def embedded(*parts: str) -> Path:
@@ -17,6 +17,7 @@ def embedded(*parts: str) -> Path:
     package = Path(__file__).resolve().parent
     for root in (package.parent, package / "_embedded"):
         path = root.joinpath(*parts)
-        if path.exists():
-            return path
+        with path_errors("/".join(parts)):
+            if path.exists():
+                return path
     raise InputError(f"{'/'.join(parts)}: does not come with this installation; give a path")

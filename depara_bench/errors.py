@@ -8,6 +8,10 @@ Everything else that is raised is a bug of this package and keeps its traceback.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class DeparaError(Exception):
     """Base of the errors shown to the user as one line: what, where, how to mend."""
@@ -19,3 +23,22 @@ class InputError(DeparaError):
 
 class RunError(DeparaError):
     """Something that only showed while running; what is complete on disk stays valid."""
+
+
+@contextmanager
+def path_errors(where: str, mend: str = "check the path") -> Iterator[None]:
+    """Turn what reading from a path can raise into one line that names the place and the fix: also
+    a name with a null byte in it (ValueError), and the home folder of nobody (RuntimeError).
+    """
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(f"{where}: cannot be read ({cause(error)}); {mend}") from error
+
+
+def cause(error: Exception) -> str:
+    """What a path raised, without the path itself, which is told already."""
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not a text file in UTF-8"
+    number = error.errno if isinstance(error, OSError) else None
+    return os.strerror(number) if number else str(error)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from depara_bench.errors import path_errors
 from depara_bench.loaders.locate import config_file, locate
+from depara_bench.loaders.python import FOREIGN
 from depara_bench.loaders.weights import file_sha256
 from depara_bench.zoo import AnySpec, PythonSpec, TimmSpec, TorchvisionSpec, TransformersSpec
 
@@ -38,13 +39,14 @@ def model_identity(spec: AnySpec, base: Path) -> dict[str, Any]:
 def _source_sha256(module: str, base: Path) -> str:
     """SHA-256 of a module's source file, beside the manifest or installed; "" if it has none."""
     beside = base.joinpath(*module.split(".")).with_suffix(".py")
-    if beside.is_file():
-        return file_sha256(beside)
+    with path_errors(f"{beside}", "correct 'factory'"):
+        if beside.is_file():
+            return file_sha256(beside)
     try:
         found = find_spec(module)
-    except (ImportError, ValueError):
+    except FOREIGN:  # looking into a package runs it; told when the model is loaded
         return ""
     origin = found.origin if found is not None else None
     if origin is None or not Path(origin).is_file():
         return ""
-    return hashlib.sha256(Path(origin).read_bytes()).hexdigest()
+    return file_sha256(Path(origin))

@@ -15,7 +15,7 @@ from depara_bench.attribution import check_method, make_method, method_name
 from depara_bench.attribution.method import Attribution
 from depara_bench.config import Strict, apply_overrides, read_yaml, validate
 from depara_bench.embedded import embedded
-from depara_bench.errors import InputError
+from depara_bench.errors import InputError, path_errors
 from depara_bench.methods import resolve
 from depara_bench.probe import ProbeSpec
 from depara_bench.zoo import Name
@@ -66,6 +66,8 @@ class AttributionSettings(Strict):
     def _apart(cls, given: Any) -> Any:
         """Names and arguments of methods, which may be given together, apart."""
         if not isinstance(given, dict) or not isinstance(given.get("methods"), (list, tuple)):
+            return given
+        if not isinstance(given.get("arguments") or {}, dict):  # wrong, and told of
             return given
         methods, arguments = [], dict(given.get("arguments") or {})
         for method in given["methods"]:
@@ -268,8 +270,9 @@ _PATH_FIELDS = ("zoo", "probe.path", "probe.root", "labels")
 def find_job(reference: str) -> Path:
     """Path of a job: a file, or the name of an embedded job ("rooms")."""
     path = Path(reference)
-    if path.is_file():
-        return path
+    with path_errors(reference):
+        if path.is_file():
+            return path
     if "/" not in reference and not reference.endswith((".yaml", ".yml")):
         try:
             return embedded("jobs", f"{reference}.yaml")
@@ -300,4 +303,5 @@ def _from_here(base: Path, key: str, value: Any, text: str) -> Any:
     if "://" in place or named:
         return place
     # Of the real folders: "..", where a folder is a link, leads elsewhere than its name says.
-    return os.path.relpath(Path(place).expanduser().resolve(), base.resolve())
+    with path_errors(f"--set {key}={place}"):
+        return os.path.relpath(Path(place).expanduser().resolve(), base.resolve())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,6 +13,7 @@ import pandas as pd
 
 from depara_bench import labels as labelling
 from depara_bench import record as records
+from depara_bench import tables
 from depara_bench.check import Checked, check_models
 from depara_bench.check import Shared as CheckShared
 from depara_bench.engine import Engine, Resources, Task
@@ -19,7 +21,7 @@ from depara_bench.engine.local import LocalEngine
 from depara_bench.errors import InputError, RunError
 from depara_bench.loaders.weights import file_sha256
 from depara_bench.methods import compute, resolve, task_count
-from depara_bench.plan import Plan, check_space, missing_blocks, small_images
+from depara_bench.plan import Plan, check_sizes, check_space, missing_blocks, small_images
 from depara_bench.probe import RoomsProbe
 from depara_bench.record import Record
 from depara_bench.reduce import (
@@ -31,7 +33,7 @@ from depara_bench.reduce import (
     reduce,
     reduce_tasks,
 )
-from depara_bench.shards import fingerprint, shard_path
+from depara_bench.shards import check_origin, fingerprint, shard_path
 from depara_bench.storage import Folder
 from depara_bench.terminal import Terminal
 from depara_bench.worker import Extractor, ModelBlock, Shared
@@ -132,6 +134,25 @@ def extract_stage(
             else:
                 failures.setdefault(outcome.task.group, outcome.error)
     record["failures"] = [{"model": name, "error": error} for name, error in failures.items()]
+
+
+def check_shards(folder: Folder, record: Mapping[str, Any], terminal: Terminal) -> None:
+    """Look whether the shards are those that run.json speaks of, before they are read again.
+
+    Raises RunError naming one that is missing, or belongs to something else.
+    """
+    size, count = record["job"]["block_size"], record["probe"]["count"]
+    failed = {failure["model"] for failure in record["failures"]}
+    shards = [
+        (model["name"], block, model["fingerprint"], first)
+        for model in record["zoo"]["models"]
+        if model["name"] not in failed
+        for block, first in enumerate(range(0, count, size))
+    ]
+    progress = terminal.progress("verify", len(shards), "shards")
+    with progress as advance, ThreadPoolExecutor() as pool:
+        for _ in pool.map(lambda shard: check_origin(folder, *shard), shards):
+            advance(1)
 
 
 def reduce_stage(folder: Folder, record: Record, engine: Engine, terminal: Terminal) -> None:
@@ -254,11 +275,11 @@ def write_table(folder: Folder, path: str, table: pd.DataFrame) -> None:
 
 
 def read_table(folder: Folder, path: str) -> pd.DataFrame:
-    """A table that `write_table` wrote. Raises InputError when it is not there."""
-    content = folder.read(path)
-    if content is None:
+    """A table that `write_table` wrote. Raises InputError when it is missing or damaged."""
+    table = tables.read(folder, path)
+    if table is None:
         raise InputError(f"{folder.uri}/{path}: is missing; run 'depara-bench reduce' first")
-    return pd.read_parquet(io.BytesIO(content))
+    return table
 
 
 def run_extraction(plan: Plan, engine: Engine, terminal: Terminal) -> Record:
@@ -268,7 +289,9 @@ def run_extraction(plan: Plan, engine: Engine, terminal: Terminal) -> Record:
         missing = missing_blocks(plan, terminal)
     checked: list[Checked] = []
     if missing:
-        if line := small_images(plan.probe, {model.name: model.input for model in plan.zoo.models}):
+        inputs = {model.name: model.input for model in plan.zoo.models}
+        check_sizes(plan.probe, inputs)
+        if line := small_images(plan.probe, inputs):
             terminal.say(line)
         todo = {work.spec.name for work in missing}
         with stage(record, "check", terminal):

@@ -10,25 +10,22 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from depara_bench import record as records
 from depara_bench.check import Checked
 from depara_bench.engine import Resources
 from depara_bench.errors import InputError
 from depara_bench.identity import model_identity
 from depara_bench.job import AttributionSettings, Job, JobFile
 from depara_bench.labels import Labels, read_labels
+from depara_bench.owned import check_folder, is_left_over
 from depara_bench.probe import Probe, load_probe
 from depara_bench.shards import fingerprint, is_complete, parse_shard_path, shard_path
-from depara_bench.storage import TEMPORARY, Folder
+from depara_bench.storage import Folder
 from depara_bench.terminal import Terminal
 from depara_bench.worker import ModelBlock
 from depara_bench.zoo import RUNS_CODE, InputSpec, Zoo, find_manifest, load_zoo, select
 
-TABLES = ("run.json", "affinity.parquet", "rankings.parquet", "evaluation.parquet")
-"""What a report is made of."""
-
-_OWN = ("shards/", "scratch/", "figures/", "comparison/", ".")
-_OWN_FILES = (*TABLES, "labels.parquet", "report.html", "report.md")
+MOST_PIXELS = 1 << 27
+"""Pixels of an image on its way into a model; decoders refuse larger ones as well."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +69,8 @@ def make_plan(
     job, path = jobfile.job, str(jobfile.path)
     manifest = find_manifest(job.zoo, jobfile.base)
     zoo = select(load_zoo(manifest), job.models, path)
+    if len(zoo.models) < 2:
+        raise InputError(f"{path}: one model has nothing to be compared with; name at least two")
     for role in ("source", "target"):
         if not zoo.with_role(role):
             raise InputError(
@@ -86,7 +85,7 @@ def make_plan(
     attribution = job.attribution.model_copy(update={"grid": common_grid(job.attribution, zoo)})
     job = job.model_copy(update={"attribution": attribution})
     identities = {m.name: model_identity(m, manifest.parent) for m in zoo.models}
-    _check_folder(folder, job, fresh)
+    check_folder(folder, job, fresh)
     terminal.detail(f"probe: {job.probe.kind}")
     probe = load_probe(job.probe, jobfile.base)
     sizes = {model.name: model.input.height_width for model in zoo.models}
@@ -138,36 +137,6 @@ def common_grid(attribution: AttributionSettings, zoo: Zoo) -> tuple[int, int] |
     return min(heights), min(widths)
 
 
-def _check_folder(folder: Folder, job: Job, fresh: bool) -> None:
-    """Refuse a folder that holds something else than this job's run (or nothing)."""
-    if (own := folder.files()) and records.PATH not in own:
-        strangers = [file for file in own if not _is_own(file)]
-        if strangers:
-            raise InputError(
-                f"{folder.uri}: holds '{strangers[0]}' and no run; choose an empty folder as --out"
-            )
-    if fresh:
-        return
-    earlier = records.read_record(folder)
-    if earlier is None:
-        return
-    before, now = ((j.get("name"), j.get("zoo")) for j in (earlier["job"], job.model_dump()))
-    if before != now:
-        raise InputError(
-            f"{folder.uri}: holds the run of job '{before[0]}' on zoo '{before[1]}'; choose another"
-            f" --out, or --fresh to delete that run"
-        )
-
-
-def _is_own(path: str) -> bool:
-    return path.startswith(_OWN) or path in _OWN_FILES
-
-
-def clear(folder: Folder) -> None:
-    """Delete what a run writes, and nothing else, from its folder."""
-    folder.delete([file for file in folder.files() if _is_own(file)])
-
-
 def missing_blocks(plan: Plan, terminal: Terminal) -> list[ModelBlock]:
     """The units of work whose shard is not there, not whole, or of other settings; in the order
     model by model. What killed processes left half-written, and shards of no use, are deleted.
@@ -178,20 +147,42 @@ def missing_blocks(plan: Plan, terminal: Terminal) -> list[ModelBlock]:
         for block in range(plan.blocks)
     }
     there = plan.folder.files("shards")
-    stale = [p for p in there if p.endswith(TEMPORARY) or (parse_shard_path(p) and p not in wanted)]
+    stale = [p for p in there if is_left_over(p) or (parse_shard_path(p) and p not in wanted)]
     plan.folder.delete(stale)
     present = [path for path in there if path in wanted]
+    blocks = plan.probe.blocks(plan.job.block_size)
+
+    def whole(path: str) -> bool:
+        work = wanted[path]
+        return is_complete(plan.folder, path, work.key, blocks[work.block], plan.probe.ids)
+
     complete: set[str] = set()
     with (
         terminal.progress("verify", len(present), "shards") as advance,
         ThreadPoolExecutor() as pool,
     ):
-        checks = pool.map(lambda p: is_complete(plan.folder, p, wanted[p].key), present)
-        for path, good in zip(present, checks, strict=True):
+        for path, good in zip(present, pool.map(whole, present), strict=True):
             advance(1)
             if good:
                 complete.add(path)
     return [work for path, work in wanted.items() if path not in complete]
+
+
+def check_sizes(probe: Probe, inputs: Mapping[str, InputSpec]) -> None:
+    """Raise InputError when an image, resized for one of the models (inputs by name), would take
+    gigabytes: a `resize` out of all measure, or an image many times longer than wide.
+    """
+    sizes = [probe.size(i) for i in range(len(probe))]
+    kinds = {(spec.height_width, spec.resize): model for model, spec in inputs.items()}
+    for ((height, width), resize), model in kinds.items():
+        for image, (rows, columns) in zip(probe.ids, sizes, strict=True):
+            if resize is not None:
+                height, width = (resize * side // min(rows, columns) for side in (rows, columns))
+            if height * width > MOST_PIXELS:
+                raise InputError(
+                    f"{image}: becomes {height} x {width} at the input of '{model}'; leave it out"
+                    f" of the probe, or lower the model's 'size' or 'resize'"
+                )
 
 
 def small_images(probe: Probe, inputs: Mapping[str, InputSpec]) -> str | None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,10 +20,14 @@ import numpy as np
 from pydantic import Field
 
 from depara_bench.config import Strict
-from depara_bench.errors import InputError
+from depara_bench.errors import InputError, path_errors
 
 MINIMUM = 3
 """Fewest probe images: with two there is one edge, and no rank correlation."""
+
+# What Pillow remarks on large, odd or half-damaged images, without naming them. For the process:
+# images are decoded in threads, among which a filter for a block of code does not work.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 
@@ -137,7 +143,7 @@ def decode(content: bytes) -> np.ndarray:
     16-bit colour is, instead of being cut off at 255. Pixels without a range (32 bits, floating
     point) are refused.
     """
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(content)) as image:
@@ -147,6 +153,8 @@ def decode(content: bytes) -> np.ndarray:
             if image.mode in ("I", "F"):
                 raise ValueError(f"pixels of mode {image.mode} have no fixed range")
             return np.asarray(image.convert("RGB"), dtype=np.uint8)
+    except UnidentifiedImageError as error:  # its words hold a memory address
+        raise ValueError("is not an image") from error
     except Exception as error:  # decoders of damaged files raise anything, down to struct.error
         raise ValueError(f"{type(error).__name__}: {error}".splitlines()[0]) from error
 
@@ -157,21 +165,33 @@ def load_probe(spec: ProbeSpec, base: Path) -> Probe:
     Raises InputError naming the image or file: nothing found, fewer than 3 images, an image that
     cannot be decoded (unless `on_error: skip`).
     """
-    if isinstance(spec, RoomsProbe):
-        return _rooms(spec)
-    if isinstance(spec, NoiseProbe):
-        return _noise(spec)
-    if isinstance(spec, FolderProbe):
-        ids, contents = _folder(base / spec.path)
-    elif isinstance(spec, ListProbe):
-        ids, contents = _list(base / spec.path, base / spec.root if spec.root else None)
-    else:
-        ids, contents = _parquet(base / spec.path, spec.column, spec.id_column)
+    if isinstance(spec, (RoomsProbe, NoiseProbe)):
+        _check_memory(spec.count, spec.size)
+        return _rooms(spec) if isinstance(spec, RoomsProbe) else _noise(spec)
+    path = base / spec.path
+    with path_errors(f"probe: {path}", "check 'probe.path'"):
+        if isinstance(spec, FolderProbe):
+            ids, contents = _folder(path)
+        elif isinstance(spec, ListProbe):
+            ids, contents = _list(path, base / spec.root if spec.root else None)
+        else:
+            ids, contents = _parquet(path, spec.column, spec.id_column)
     if spec.count is not None and spec.count > len(ids):
+        raise InputError(f"probe: {path} holds {len(ids)} images, 'count' asks for {spec.count}")
+    return _encoded(ids[: spec.count], contents[: spec.count], spec, path)
+
+
+def _check_memory(count: int, size: int) -> None:
+    """Raise InputError for images that this machine, which draws them, cannot hold."""
+    try:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # a system that does not say
+        return
+    if (need := count * size * size * 3) > memory:
         raise InputError(
-            f"probe: {base / spec.path} holds {len(ids)} images, 'count' asks for {spec.count}"
+            f"probe: {count} images of {size} x {size} take {need / 1e9:,.0f} GB, and this machine"
+            f" has {memory / 1e9:,.0f} GB; lower 'probe.count' or 'probe.size'"
         )
-    return _encoded(ids[: spec.count], contents[: spec.count], spec, base / spec.path)
 
 
 def _rooms(spec: RoomsProbe) -> Probe:
@@ -214,10 +234,7 @@ def _folder(path: Path) -> tuple[list[str], list[Source]]:
 
 
 def _list(path: Path, root: Path | None) -> tuple[list[str], list[Source]]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"probe: list {path} cannot be read; check 'probe.path'") from error
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
     names = [line for line in map(str.strip, lines) if line and not line.startswith("#")]
     return names, [(root or path.parent) / name for name in names]
 
@@ -226,7 +243,7 @@ def _parquet(path: Path, column: str, id_column: str | None) -> tuple[list[str],
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    wanted = [column] if id_column is None else [column, id_column]
+    wanted = list(dict.fromkeys([column] if id_column is None else [column, id_column]))
     try:
         schema = pq.read_schema(path)
         for name in wanted:
@@ -242,19 +259,17 @@ def _parquet(path: Path, column: str, id_column: str | None) -> tuple[list[str],
         cells = pa.chunked_array([chunk.field("bytes") for chunk in cells.chunks])
     if not (pa.types.is_binary(cells.type) or pa.types.is_large_binary(cells.type)):
         raise InputError(f"probe: {path}: column '{column}' holds {cells.type}, not encoded images")
-    ids = (
-        [str(value) for value in table.column(id_column).to_pylist()]
-        if id_column is not None
-        else [f"{row:06d}" for row in range(len(table))]
-    )
+    if id_column is None:
+        ids = [f"{row:06d}" for row in range(len(table))]
+    else:
+        named = table.column(id_column).to_pylist()
+        ids = ["" if value is None or value != value else str(value) for value in named]
     return ids, [cell or b"" for cell in cells.to_pylist()]
 
 
 def _encoded(ids: Sequence[str], sources: Sequence[Source], spec: _Files, path: Path) -> Probe:
     """Read and try every image once, here, so that a bad one is known before anything starts."""
-    for name in ids:
-        if not _is_line(name):
-            raise InputError(f"probe: image name {name!a} in {path} is not a line of text; rename")
+    _check_ids(ids, path)
     with ThreadPoolExecutor() as pool:
         loaded = list(pool.map(_read, sources))
     skipped = [(i, why) for i, (_, why) in zip(ids, loaded, strict=True) if why is not None]
@@ -280,6 +295,22 @@ def _encoded(ids: Sequence[str], sources: Sequence[Source], spec: _Files, path: 
         sha256=_hash(names, contents),
         skipped=tuple(skipped),
     )
+
+
+def _check_ids(ids: Sequence[str], path: Path) -> None:
+    """Images are told apart by their ids, in shards, labels and the report."""
+    numbers: dict[str, int] = {}
+    for number, name in enumerate(ids, start=1):
+        if not name.strip():
+            raise InputError(f"probe: image {number} in {path} has no name ({name!r}); give it one")
+        if not _is_line(name):
+            raise InputError(f"probe: image name {name!a} in {path} is not a line of text; rename")
+        if name in numbers:
+            raise InputError(
+                f"probe: images {numbers[name]} and {number} in {path} have one name, '{name}';"
+                f" names must differ"
+            )
+        numbers[name] = number
 
 
 def _is_line(name: str) -> bool:

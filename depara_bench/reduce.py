@@ -253,7 +253,8 @@ def affinity_table(
 
     depara = nodes + weight * edges (DEPARA eq. 7). Of the attribution methods the first has the
     plain names, the others are a suffix. others: matrices (M, M) of further methods by name, rows
-    are targets; a row of NaN (a target without labels) has no rows in the table.
+    are targets; a row of NaN (a target without labels) has no rows in the table. RunError for any
+    other number that is not finite.
     Values are rounded to `DIGITS` decimals, depara's summands before they are added.
     """
     edge_values = _rounded(similarities[EDGES].matrix)
@@ -266,6 +267,13 @@ def affinity_table(
         if position == 0:
             matrices["depara-edges"] = edge_values
     matrices.update({name: _rounded(matrix) for name, matrix in (others or {}).items()})
+    for name, matrix in matrices.items():
+        unlabelled = np.isnan(matrix).all(axis=1) & (name in (others or {}))
+        for target, source in np.argwhere(~np.isfinite(matrix) & ~unlabelled[:, None])[:1]:
+            raise RunError(
+                f"'{name}' of {models[source]} -> {models[target]} is not finite; run again with"
+                f" --fresh"
+            )
     rows = [models.index(target) for target in targets]
     columns = [models.index(source) for source in sources]
     table = pd.concat(

@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from depara_bench import pipeline
 from depara_bench import record as records
 from depara_bench.engine import Engine
-from depara_bench.errors import InputError
+from depara_bench.errors import InputError, path_errors
 from depara_bench.job import JobFile
-from depara_bench.plan import clear, make_plan
+from depara_bench.owned import LOCK, clear
+from depara_bench.plan import make_plan
 from depara_bench.record import Record
 from depara_bench.report import write_report
 from depara_bench.storage import Folder, storage_errors
@@ -20,8 +21,6 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
-
-LOCK = ".lock"
 
 
 def run(
@@ -110,10 +109,11 @@ def locked(folder: Folder) -> Iterator[None]:
     if place is None or fcntl is None:
         yield
         return
-    made = not place.exists()
-    if not made and not place.is_dir():
-        raise InputError(f"{folder.uri}: is a file, not a folder; choose another --out")
-    with storage_errors(folder.uri):
+    held = False
+    with path_errors(folder.uri, "choose another --out"), storage_errors(folder.uri):
+        made, new = not place.exists(), not (place / LOCK).exists()
+        if not made and not place.is_dir():
+            raise InputError(f"{folder.uri}: is a file, not a folder; choose another --out")
         place.mkdir(parents=True, exist_ok=True)
         stream = (place / LOCK).open("a")
     try:
@@ -124,10 +124,12 @@ def locked(folder: Folder) -> Iterator[None]:
                 f"{folder.uri}: another depara-bench works in it; wait for it, or choose"
                 f" another --out"
             ) from error
+        held = True
         yield
     except InputError:
-        if made and [file.name for file in place.iterdir()] == [LOCK]:
-            (place / LOCK).unlink()
+        if held and new:
+            (place / LOCK).unlink(missing_ok=True)
+        if made and not any(place.iterdir()):
             place.rmdir()
         raise
     finally:

@@ -14,6 +14,7 @@ import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -110,14 +111,16 @@ def encode_shard(shard: Shard, key: str) -> memoryview:
     return memoryview(sink.getvalue())
 
 
-def is_complete(folder: Folder, path: str, key: str) -> bool:
-    """True when the shard is there, made from what `key` says, and every value is as written."""
+def is_complete(folder: Folder, path: str, key: str, block: range, images: Sequence[str]) -> bool:
+    """True when the shard is there, made from what `key` says, of that block of the images (ids of
+    the whole probe set), and every value is as written.
+    """
     import pyarrow as pa
 
-    content = folder.read(path)
-    if content is None:
-        return False
     try:
+        content = folder.read(path)
+        if content is None:
+            return False
         with _open(pa.BufferReader(content)) as file:
             metadata = _metadata(file)
             if metadata.get("depara.fingerprint") != key:
@@ -125,7 +128,25 @@ def is_complete(folder: Folder, path: str, key: str) -> bool:
             shard = _to_shard(file.read())
     except Exception:  # what is read from a damaged footer can be wrong in any way
         return False
-    return f"{shard.checksum():08x}" == metadata.get("depara.crc32")
+    return (
+        shard.index.tolist() == list(block)
+        and shard.images == [images[position] for position in block]
+        and f"{shard.checksum():08x}" == metadata.get("depara.crc32")
+    )
+
+
+def check_origin(folder: Folder, model: str, block: int, key: str, first: int) -> None:
+    """Raise RunError unless the shard was made from what `key` says and begins with image `first`:
+    a look at its footer and its index, where `is_complete` reads it all.
+    """
+    path = shard_path(model, block)
+    with _reading(folder, path) as file:
+        index = file.read(["index"], use_threads=False)["index"].to_numpy()
+        if _metadata(file).get("depara.fingerprint") != key or not len(index) or index[0] != first:
+            raise RunError(
+                f"{folder.uri}/{path}: belongs to another model, block or job; run again and it is"
+                f" computed anew"
+            )
 
 
 def read_column(folder: Folder, model: str, blocks: int, column: str) -> np.ndarray:
@@ -167,11 +188,27 @@ def read_groups(
 
 def _groups(folder: Folder, model: str, block: int, column: str) -> Iterator[np.ndarray]:
     path = shard_path(model, block)
+    with _reading(folder, path) as file:
+        for group in range(file.num_row_groups):
+            values = _values(file.read_row_group(group, [column], use_threads=False)[column])
+            if not np.isfinite(values).all():
+                row = int(np.argwhere(~np.isfinite(values).all(axis=1))[0, 0])
+                image = file.read_row_group(group, ["image"])["image"][row].as_py()
+                raise RunError(
+                    f"{folder.uri}/{path}: '{column}' of image '{image}' is not finite; run again"
+                    f" and it is computed anew"
+                )
+            yield values
+
+
+@contextmanager
+def _reading(folder: Folder, path: str) -> Iterator[pq.ParquetFile]:
     filesystem, root = folder.open()
     try:
         with filesystem.open_input_file(f"{root}/{path}") as source, _open(source) as file:
-            for group in range(file.num_row_groups):
-                yield _values(file.read_row_group(group, [column], use_threads=False)[column])
+            yield file
+    except RunError:
+        raise
     except FileNotFoundError as error:
         raise RunError(f"{folder.uri}/{path}: is missing; run 'depara-bench extract'") from error
     except Exception as error:  # what is read from a damaged footer can be wrong in any way

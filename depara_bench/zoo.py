@@ -14,7 +14,7 @@ from pydantic import Field, field_validator, model_validator
 
 from depara_bench.config import Strict, nearest, read_yaml, validate
 from depara_bench.embedded import embedded
-from depara_bench.errors import InputError
+from depara_bench.errors import InputError, path_errors
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -219,7 +219,9 @@ def find_manifest(reference: str, base: Path) -> Path:
     """Path of a manifest: an embedded zoo's name, or a path relative to `base`."""
     if reference.endswith((".yaml", ".yml")):
         path = base / reference
-        if not path.is_file():
+        with path_errors(f"zoo: {path}", "check 'zoo' in the job"):
+            found = path.is_file()
+        if not found:
             raise InputError(f"zoo: {path} does not exist; check 'zoo' in the job")
         return path
     try:

@@ -74,8 +74,12 @@ def make_run(
         "job": {
             "name": "small", "zoo": "z.yaml", "lambda": WEIGHT, "block_size": BLOCK,
             "attribution": {"methods": list(METHODS)}, "edges": {"center": center},
+            "resources": {"cpus": 1},
         },
-        "zoo": {"name": "z", "models": [{"name": n, "roles": roles[n]} for n in names]},
+        "zoo": {
+            "name": "z",
+            "models": [{"name": n, "roles": roles[n], "fingerprint": "key"} for n in names],
+        },
         "probe": {"count": images},
         "seconds": {},
         "failures": [],

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import ROOT, Result
 
@@ -29,6 +30,26 @@ def test_links_lead_somewhere():
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_league_on_the_methods_page_is_the_committed_one():
+    """Every difference and interval under "Is DEPARA beaten?" is that of the report's file."""
+    table = pd.read_parquet(ROOT / "reports" / "league" / "comparison" / "differences.parquet")
+    found = {}
+    for row in table.itertuples():
+        found[row.method, row.other, row.metric] = (row.value, row.low, row.high)
+        found[row.other, row.method, row.metric] = (-row.value, -row.high, -row.low)
+    page = (ROOT / "docs" / "methods.md").read_text().split("## Is DEPARA beaten?")[1]
+    rows = re.findall(r"^\| `([\w-]+)` \| [\d.]+ \|(.*)\|(.*)\|(.*)\|$", page, flags=re.MULTILINE)
+    columns = (("depara", "spearman"), ("depara-edges", "spearman"), ("depara", "p@5"))
+    checked = 0
+    for method, *cells in rows:
+        for cell, (other, metric) in zip(cells, columns, strict=True):
+            if numbers := re.findall(r"[-+]?\d\.\d{3}", cell):
+                expected = found[method, other, metric]
+                assert np.abs(np.array(numbers, float) - expected).max() < 5.1e-4, (method, cell)
+                checked += 1
+    assert len(rows) == 6 and checked == 17
 
 
 def test_make_knows_what_the_readme_says():

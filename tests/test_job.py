@@ -286,7 +286,7 @@ MODEL = (
         ("name: z\nmodels: [" + MODEL % ", range: [0, .inf]" + "]", "not inf"),
         ("name: z\nmodels: [" + MODEL % "" + ", " + MODEL % "" + "]", "two models are named 'a'"),
         ("name: z\nmodel: []", "model: unknown field; did you mean 'models'?"),
-        (tower("a", 60) + "name: z\nmodels: *a59", "models.0"),
+        (tower("a", 60) + "name: z\nmodels: *a59", "aliases (*name) unfold"),
     ],
 )
 def test_a_mistake_in_a_manifest(tmp_path: Path, text: str, expected: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import Result
 from PIL import Image
 
 from depara_bench.errors import InputError
-from depara_bench.plan import small_images
+from depara_bench.plan import check_sizes, small_images
 from depara_bench.preprocess import fit, to_input
 from depara_bench.probe import FolderProbe, ListProbe, ParquetProbe, Probe, decode, load_probe
 from depara_bench.zoo import InputSpec
@@ -87,8 +89,8 @@ def test_too_few_too_many_and_missing(tmp_path: Path) -> None:
     [
         (encoded(picture(1, 40, 40), "JPEG")[:-300], "truncated"),
         (encoded(picture(1, 40, 40), "PNG")[:-900], "truncated"),
-        (b"", "cannot identify image file"),
-        (b"this is text\n", "cannot identify image file"),
+        (b"", "is not an image"),
+        (b"this is text\n", "is not an image"),
         (encoded(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF"), "mode F"),
     ],
 )
@@ -147,14 +149,14 @@ def test_every_mode_becomes_rgb() -> None:
 
 
 def test_list_with_comments_and_root(tmp_path: Path) -> None:
-    """Lines in the order given, against the list's folder or `root`; repeated images stay."""
+    """Lines in the order given, against the list's folder or `root`."""
     pictures = fill(tmp_path / "images", "a.png", "sub/b.png", "c.png")
-    lines = ["# comment", "", "c.png", "  # indented", "sub/b.png ", "a.png", "c.png"]
+    lines = ["# comment", "", "c.png", "  # indented", "sub/b.png ", "a.png"]
     (tmp_path / "lists").mkdir()
     (tmp_path / "lists" / "l.txt").write_text("\ufeff" + "\r\n".join(lines), encoding="utf-8")
     spec = ListProbe(kind="list", path="lists/l.txt", root="images")
     probe = load_probe(spec, tmp_path)
-    assert probe.ids == ("c.png", "sub/b.png", "a.png", "c.png")
+    assert probe.ids == ("c.png", "sub/b.png", "a.png")
     for position, name in enumerate(probe.ids):
         assert np.array_equal(probe.image(position), pictures[name])
     (tmp_path / "images" / "l.txt").write_text("\n".join(lines[2:]))
@@ -166,7 +168,8 @@ def test_list_with_comments_and_root(tmp_path: Path) -> None:
         "No such file",
     )
     refused(
-        lambda: load_probe(ListProbe(kind="list", path="no.txt"), tmp_path), "no.txt cannot be read"
+        lambda: load_probe(ListProbe(kind="list", path="no.txt"), tmp_path),
+        "no.txt: cannot be read (No such file",
     )
 
 
@@ -235,15 +238,15 @@ def test_hash_changes_with_order_id_and_content(tmp_path: Path) -> None:
         spec = ParquetProbe(kind="parquet", path=f"{number}.parquet", id_column="key")
         return load_probe(spec, tmp_path).sha256
 
-    ids = ["a", "b", "c", "d"]
+    ids = ["aa", "b", "c", "d"]
     base = sha(ids, contents)
     assert sha(ids, contents) == base
     lossless = encoded(picture(0), compress_level=0)  # the same pixels in other bytes
     others = {
         sha(ids[::-1], contents[::-1]),
         sha(ids, contents[::-1]),
-        sha(["a", "b", "c", "e"], contents),
-        sha(["a", "bc", "", "d"], contents),
+        sha(["aa", "b", "c", "e"], contents),
+        sha(["a", "ab", "c", "d"], contents),
         sha(ids, [lossless, *contents[1:]]),
         sha(ids[:3], contents[:3]),
     }
@@ -346,3 +349,33 @@ def test_images_smaller_than_a_crop_are_told(tmp_path: Path) -> None:
     del inputs["cuts"]
     assert small_images(probe, inputs) is None
     assert [probe.size(i) for i in range(3)] == [probe.image(i).shape[:2] for i in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        (InputSpec(size=8, resize=9_000), "thin.png: becomes 9000 x 270000000"),
+        (InputSpec(size=8, resize=100_000), "a.png: becomes 100000 x 150000"),
+    ],
+)
+def test_images_that_would_take_gigabytes_are_refused(
+    tmp_path: Path, spec: InputSpec, words: str
+) -> None:
+    """Before anything is resized: by the image's shape, or by what the manifest asks for."""
+    fill(tmp_path, "a.png", "b.png", "c.png")  # 6 x 9 pixels
+    probe = folder_probe(tmp_path)
+    check_sizes(probe, {"small": InputSpec(size=8, resize=12)})
+    if "thin" in words:
+        Image.fromarray(np.zeros((1, 30_000), np.uint8)).save(tmp_path / "thin.png")
+        probe = folder_probe(tmp_path)
+    with pytest.raises(InputError, match=f"^{words} at the input of 'model'; leave it out"):
+        check_sizes(probe, {"small": InputSpec(size=8), "model": spec})
+
+
+@pytest.mark.parametrize("kind", ["rooms", "noise"])
+def test_images_that_no_memory_holds_are_refused(command: Callable[..., Result], kind: str) -> None:
+    """Before the first is drawn."""
+    probe = f"{{kind: {kind}, count: 1000000, size: 4096, seed: 1}}"
+    result = command("run", "rooms", "--set", f"probe={probe}", "--engine", "local")
+    assert result.code == 2 and result.err.count("\n") == 1
+    assert "1000000 images of 4096 x 4096 take 50,332 GB" in result.err

@@ -86,6 +86,7 @@ def reduce(
     """Shards to affinity.parquet and rankings.parquet, once more."""
     from depara_bench import run as runs
     from depara_bench.engine import open_engine
+    from depara_bench.pipeline import check_shards
     from depara_bench.record import need_record
     from depara_bench.storage import Folder
 
@@ -93,6 +94,7 @@ def reduce(
     folder = Folder(run)
     record = need_record(folder)
     with open_engine(engine, address) as opened, runs.locked(folder):
+        check_shards(folder, record, terminal)
         runs.reduce_run(folder, record, opened, terminal)
     terminal.say(f"affinity: {folder.uri}/affinity.parquet")
     exit_for(record)

@@ -19,7 +19,7 @@ from depara_bench.layers.report import LayersReport, layers_report
 from depara_bench.layers.truth import by_layer, from_scratch, read_accuracies
 from depara_bench.loaders.weights import file_sha256
 from depara_bench.pipeline import write_table
-from depara_bench.plan import small_images
+from depara_bench.plan import check_sizes, small_images
 from depara_bench.probe import load_probe
 from depara_bench.run import locked
 from depara_bench.storage import Folder
@@ -54,7 +54,9 @@ def run_layers(
     probe = load_probe(file.job.probe, file.base)
     plan = sel.make_plan(file, probe, allow_code=allow_code)
     names = (*file.job.sources, file.job.target)
-    if line := small_images(probe, {name: file.spec(name).input for name in names}):
+    inputs = {name: file.spec(name).input for name in names}
+    check_sizes(probe, inputs)
+    if line := small_images(probe, inputs):
         terminal.say(line)
     truth = _truth(plan)
     seconds["check"] = round(time.perf_counter() - begin, 3)

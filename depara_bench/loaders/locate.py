@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from depara_bench.errors import InputError
+from depara_bench.errors import InputError, path_errors
 from depara_bench.loaders import weights
 from depara_bench.loaders.libraries import hub_file
 from depara_bench.zoo import AnySpec, TimmSpec, TorchvisionSpec, TransformersSpec
@@ -30,16 +30,15 @@ def locate(spec: AnySpec, base: Path) -> Path:
     return weights.resolve(spec.weights, base, spec.name, spec.sha256)
 
 
-def config_file(architecture: str, base: Path) -> Path | None:
-    """The config.json of a model of transformers: in a folder (relative to the manifest), or in the
-    Hugging Face cache; None where there is neither.
+def config_file(architecture: str, base: Path, name: str = "config.json") -> Path | None:
+    """A file that says what a model of transformers is: in a folder (relative to the manifest), or
+    in the Hugging Face cache; None where there is neither.
     """
-    file = base / Path(architecture).expanduser() / "config.json"
-    if file.is_file():
-        return file
-    if "/" not in architecture:
-        return None
-    return hub_file(architecture, ("config.json",))
+    with path_errors(f"architecture '{architecture}'", "correct 'architecture'"):
+        file = base / Path(architecture).expanduser() / name
+        if file.is_file():
+            return file
+    return hub_file(architecture, (name,)) if "/" in architecture else None
 
 
 def _torchvision_file(architecture: str, where: str) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from depara_bench.errors import InputError
-from depara_bench.loaders.libraries import hub_file
+from depara_bench.loaders.locate import config_file
 
 
 def library_input(loader: str, architecture: str, base: Path, where: str) -> dict[str, Any]:
@@ -55,13 +55,9 @@ def _timm(architecture: str, where: str) -> dict[str, Any] | None:
 
 
 def _transformers(architecture: str, base: Path, where: str) -> dict[str, Any] | None:
-    name = "preprocessor_config.json"
-    path = base / Path(architecture).expanduser() / name
-    if not path.is_file():
-        found = hub_file(architecture, (name,)) if "/" in architecture else None
-        if found is None:
-            return None
-        path = found
+    path = config_file(architecture, base, "preprocessor_config.json")
+    if path is None:
+        return None
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         return _processor(content)

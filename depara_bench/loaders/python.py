@@ -18,6 +18,9 @@ from depara_bench.zoo import PythonSpec
 if TYPE_CHECKING:
     from torch import nn
 
+FOREIGN = (Exception, SystemExit)
+"""What the user's code can raise; an exit() in it must not end the run as if all were well."""
+
 
 def load(spec: PythonSpec, base: Path, allow_code: bool) -> nn.Module:
     """Call the factory; fill what it returns from the checkpoint where there is one."""
@@ -32,7 +35,7 @@ def load(spec: PythonSpec, base: Path, allow_code: bool) -> nn.Module:
     factory = _factory(spec.factory, base.resolve(), where)
     try:
         model = factory()
-    except Exception as error:  # foreign code
+    except FOREIGN as error:
         raise InputError(f"{where} failed ({_line(error)}); mend the function") from error
     if not isinstance(model, nn.Module):
         raise InputError(
@@ -51,12 +54,12 @@ def _factory(reference: str, base: Path, where: str) -> Any:
     try:
         with _first_on_path(base):
             module = importlib.import_module(module_name)
-    except Exception as error:  # foreign code
+        factory = getattr(module, function, None)
+    except FOREIGN as error:
         raise InputError(
             f"{where}: '{module_name}' cannot be imported ({_line(error)});"
             f" mend it, or put it beside the manifest in {base}"
         ) from error
-    factory = getattr(module, function, None)
     if not callable(factory):
         raise InputError(
             f"{where}: '{module_name}' has no function '{function}'; correct 'factory'"
@@ -86,5 +89,5 @@ def _first_on_path(folder: Path) -> Iterator[None]:
         sys.path.remove(str(folder))
 
 
-def _line(error: Exception) -> str:
+def _line(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"

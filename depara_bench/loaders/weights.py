@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from depara_bench.errors import InputError
+from depara_bench.errors import InputError, path_errors
+from depara_bench.loaders.libraries import one_line
 
 if TYPE_CHECKING:
     import torch
@@ -19,10 +21,9 @@ if TYPE_CHECKING:
 def cache() -> Path:
     """Folder of fetched weight files: DEPARA_BENCH_CACHE, or below the user's cache folder."""
     named = os.environ.get("DEPARA_BENCH_CACHE")
-    if named:
-        return Path(named).expanduser()
     root = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(root).expanduser() / "depara-bench"
+    with path_errors("the cache of weight files", "correct DEPARA_BENCH_CACHE"):
+        return Path(named).expanduser() if named else Path(root).expanduser() / "depara-bench"
 
 
 def resolve(weights: str, base: Path, name: str, sha256: str | None = None) -> Path:
@@ -31,13 +32,15 @@ def resolve(weights: str, base: Path, name: str, sha256: str | None = None) -> P
     The cache is asked only for files with a hash, which `read_bytes` verifies: another file of the
     same name is never taken. Raises InputError where there is none.
     """
-    path = (base / Path(weights).expanduser()).resolve()
-    if path.is_file():
-        return path
-    fetched = cache() / path.name
+    with path_errors(f"model '{name}': weights {weights}"):
+        path = (base / Path(weights).expanduser()).resolve()
+        if path.is_file():
+            return path
+        fetched = cache() / path.name
+        there = fetched.is_file()
     if sha256 is None:
         raise InputError(f"model '{name}': weights {path} do not exist; put the file there")
-    if not fetched.is_file():
+    if not there:
         raise InputError(
             f"model '{name}': weights {path} do not exist; put the file there or into"
             f" {fetched.parent} ('depara-bench zoo fetch' does)"
@@ -47,12 +50,8 @@ def resolve(weights: str, base: Path, name: str, sha256: str | None = None) -> P
 
 def read_bytes(path: Path, sha256: str | None, name: str) -> bytes:
     """The file's bytes, after its SHA-256 has been compared with the manifest's."""
-    try:
+    with path_errors(f"model '{name}': weights {path}"):
         content = path.read_bytes()
-    except OSError as error:
-        raise InputError(
-            f"model '{name}': weights {path} cannot be read ({error.strerror})"
-        ) from error
     found = hashlib.sha256(content).hexdigest()
     if sha256 is not None and found != sha256:
         raise InputError(
@@ -63,8 +62,8 @@ def read_bytes(path: Path, sha256: str | None, name: str) -> bytes:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    with path.open("rb") as stream:
+    """SHA-256 of a file, in hex. Raises InputError where it cannot be read."""
+    with path_errors(f"{path}"), path.open("rb") as stream:
         return (
             hashlib.file_digest(stream, "sha256").hexdigest()
             if hasattr(hashlib, "file_digest")
@@ -75,7 +74,9 @@ def file_sha256(path: Path) -> str:
 def state_dict(content: bytes, path: Path, name: str) -> Mapping[str, torch.Tensor]:
     """Tensors by name, from safetensors or from a torch checkpoint of plain tensors.
 
-    A checkpoint that wraps its tensors under "state_dict" or "model" is unwrapped.
+    A checkpoint that wraps its tensors under "state_dict" or "model" is unwrapped. Tensors that a
+    network cannot be filled with as they are (sparse, quantized, complex, without values) are
+    refused.
     """
     import torch
     from safetensors import SafetensorError
@@ -91,7 +92,9 @@ def state_dict(content: bytes, path: Path, name: str) -> Mapping[str, torch.Tens
             ) from error
     else:
         try:
-            loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch would rather have it written in another way
+                loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         except Exception as error:  # a hostile pickle can make the unpickler raise anything
             raise InputError(
                 f"model '{name}': {path} is not a checkpoint of plain tensors, and nothing else is"
@@ -104,7 +107,20 @@ def state_dict(content: bytes, path: Path, name: str) -> Mapping[str, torch.Tens
         isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in loaded.items()
     ):
         raise InputError(f"model '{name}': {path} holds no state dict (names and tensors)")
+    if odd := [key for key, value in loaded.items() if not _is_plain(value)]:
+        raise InputError(
+            f"model '{name}': {path} {first_few('holds other than plain real numbers in', odd)};"
+            f" save dense tensors of the ordinary types"
+        )
     return loaded
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    import torch
+
+    if tensor.layout != torch.strided or tensor.is_nested:
+        return False
+    return not (tensor.is_meta or tensor.is_quantized or tensor.is_complex())
 
 
 def first_few(what: str, keys: Sequence[str]) -> str:
@@ -127,4 +143,10 @@ def fill(model: nn.Module, state: Mapping[str, torch.Tensor], path: Path, name: 
         raise InputError(
             f"model '{name}': {path} does not fit the architecture: it {'; it '.join(problems)}"
         )
-    model.load_state_dict(dict(state), strict=True)
+    try:
+        model.load_state_dict(dict(state), strict=True)
+    except RuntimeError as error:
+        raise InputError(
+            f"model '{name}': {path} cannot be loaded into the architecture ({one_line(error)});"
+            f" save model.state_dict() of it again"
+        ) from error

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
+from depara_bench import tables
 from depara_bench.embedded import embedded
 from depara_bench.errors import InputError
+from depara_bench.owned import is_own
+from depara_bench.record import DAMAGED, PATH, Part, read_json
 from depara_bench.report.data import ReportData
 from depara_bench.report.page import Report, build
 from depara_bench.storage import Folder
 
-AFFINITY = ("method", "target", "source", "value")
-RANKINGS = ("method", "target", "rank", "source", "value")
-_COMPARISON = {
-    "differences": "method", "lambda": "method", "probe_count": "method", "fusion": "target",
-}  # fmt: skip
-EVALUATION = ("method", "truth", "metric", "k", "target", "value", "low", "high")
+_ABOUT = "comparison/about.json"
+_RUN = ("affinity", "rankings")
+_COMPARISON = ("differences", "lambda", "probe_count", "fusion")
+
+
+class _About(Part):
+    """What is shown of comparison/about.json."""
+
+    affinity_crc32: str
+    origin: str
+    replicates: int
+    resamples: int
+    ties: dict[str, int]
 
 
 def write_report(folder: Folder) -> None:
@@ -30,31 +38,40 @@ def write_report(folder: Folder) -> None:
     longer part of it are deleted. The same tables and run.json give the same bytes.
     Raises InputError when run.json or a table is missing or damaged.
     """
-    found = files(build(read(folder)))
+    found = files(_build(folder))
     for path, content in found.items():
         folder.write(path, content.encode("utf-8", errors="replace"))
-    folder.delete([path for path in folder.files("figures") if path not in found])
+    folder.delete([p for p in folder.files("figures") if p not in found and is_own(p)])
+
+
+def _build(folder: Folder) -> Report:
+    data = read(folder)
+    try:
+        return build(data)
+    except (ArithmeticError, LookupError, RecursionError, ValueError) as error:
+        # Each table is as it should be by itself: some lack rows that others have.
+        command = "reduce" if data.evaluation is None else "compare"
+        raise InputError(
+            f"{folder.uri}: its tables are damaged and do not fit together ({error}); run"
+            f" 'depara-bench {command}' again"
+        ) from error
 
 
 def read(folder: Folder) -> ReportData:
     """What a report is made of. Raises InputError for what is missing or damaged."""
-    affinity = _table(folder, "affinity.parquet", AFFINITY)
-    rankings = _table(folder, "rankings.parquet", RANKINGS)
+    affinity, rankings = (tables.read(folder, f"{name}.parquet") for name in _RUN)
     if affinity is None or rankings is None:
         raise InputError(f"{folder.uri}: has no affinity yet; run 'depara-bench reduce' first")
-    if affinity.empty:
-        raise InputError(f"{folder.uri}/affinity.parquet: holds no pair")
-    evaluation = _table(folder, "evaluation.parquet", EVALUATION)
+    record, evaluation = _record(folder), tables.read(folder, "evaluation.parquet")
     if evaluation is None:
-        return ReportData(_record(folder), affinity, rankings)
+        return ReportData(record, affinity, rankings)
     comparison = {
         name: table
-        for name, column in _COMPARISON.items()
-        if (table := _table(folder, f"comparison/{name}.parquet", (column,))) is not None
+        for name in _COMPARISON
+        if (table := tables.read(folder, f"comparison/{name}.parquet")) is not None
     }
-    about = _json(folder, "comparison/about.json") or {}
     return ReportData(
-        _record(folder), affinity, rankings, evaluation, comparison, about, _published()
+        record, affinity, rankings, evaluation, comparison, _about(folder), _published()
     )
 
 
@@ -73,34 +90,12 @@ def files(report: Report) -> dict[str, str]:
 
 
 def _record(folder: Folder) -> Mapping[str, Any]:
-    record = _json(folder, "run.json")
+    record = read_json(folder, PATH, Part, DAMAGED)
     if record is None:
-        raise InputError(f"{folder.uri}: holds no run (there is no run.json)")
+        raise InputError(f"{folder.uri}: holds no run (there is no {PATH})")
     return record
 
 
-def _json(folder: Folder, path: str) -> Mapping[str, Any] | None:
-    content = folder.read(path)
-    if content is None:
-        return None
-    try:
-        found = json.loads(content)
-    except ValueError as error:
-        raise InputError(f"{folder.uri}/{path}: is damaged ({error})") from error
-    if not isinstance(found, dict):
-        raise InputError(f"{folder.uri}/{path}: is damaged (not an object)")
-    return found
-
-
-def _table(folder: Folder, path: str, columns: tuple[str, ...]) -> pd.DataFrame | None:
-    content = folder.read(path)
-    if content is None:
-        return None
-    try:
-        table = pd.read_parquet(io.BytesIO(content))
-    except (ValueError, OSError) as error:  # pyarrow's errors are among these
-        raise InputError(f"{folder.uri}/{path}: is damaged ({error})") from error
-    missing = [column for column in columns if column not in table.columns]
-    if missing:
-        raise InputError(f"{folder.uri}/{path}: has no column '{missing[0]}'")
-    return table
+def _about(folder: Folder) -> Mapping[str, Any]:
+    damaged = "is damaged; run 'depara-bench compare' again"
+    return read_json(folder, _ABOUT, _About, damaged) or {}

@@ -1,0 +1,99 @@
+"""The tables of a run folder as they are read again: checked, since anything may have changed them
+since they were written.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from depara_bench.errors import InputError
+from depara_bench.storage import Folder
+
+_TEXT, _NUMBER, _COUNT = pa.string(), pa.float64(), pa.int32()
+
+
+def _full(kind: pa.DataType, *names: str) -> list[pa.Field]:
+    """Columns with a value in every row."""
+    return [pa.field(name, kind, nullable=False) for name in names]
+
+
+def _gaps(kind: pa.DataType, *names: str) -> list[pa.Field]:
+    """Columns in which values may be missing."""
+    return [pa.field(name, kind) for name in names]
+
+
+_BARS = _gaps(_NUMBER, "low", "high")
+_PAIRS = _full(_TEXT, "method", "target", "source") + _gaps(_NUMBER, "value")
+
+_OF_REDUCE = {"affinity.parquet": _PAIRS, "rankings.parquet": [*_PAIRS, *_full(_COUNT, "rank")]}
+_OF_COMPARE = {
+    "evaluation.parquet": [
+        *_full(_TEXT, "method", "truth", "metric"), *_gaps(_COUNT, "k"), *_gaps(_TEXT, "target"),
+        *_full(_NUMBER, "value"), *_BARS,
+    ],
+    "comparison/differences.parquet": [
+        *_full(_TEXT, "method", "other", "metric", "sentence"), *_full(_NUMBER, "value"), *_BARS,
+    ],
+    "comparison/lambda.parquet": [
+        *_full(_TEXT, "method", "metric", "choice"), *_gaps(_TEXT, "target"),
+        *_gaps(_NUMBER, "lambda"), *_full(_NUMBER, "value"), *_BARS,
+    ],
+    "comparison/probe_count.parquet": [
+        *_full(_TEXT, "method", "metric"), *_full(_COUNT, "images"),
+        *_full(_NUMBER, "value", "low", "high"),
+    ],
+    "comparison/fusion.parquet": _full(_TEXT, "target", "methods"),
+}  # fmt: skip
+_COLUMNS = _OF_REDUCE | _OF_COMPARE
+
+
+def read(folder: Folder, path: str) -> pd.DataFrame | None:
+    """A table of a run; None where there is none. Raises InputError when it is damaged."""
+    content = folder.read(path)
+    if content is None:
+        return None
+    try:
+        return _checked(content, path)
+    except Exception as error:  # what is read from a damaged footer can be wrong in any way
+        command = "reduce" if path in _OF_REDUCE else "compare"
+        raise InputError(
+            f"{folder.uri}/{path}: is damaged ({error}); run 'depara-bench {command}' again"
+        ) from error
+
+
+def _checked(content: bytes, path: str) -> pd.DataFrame:
+    table = pq.ParquetFile(pa.BufferReader(content)).read()
+    fields = list(_COLUMNS[path])
+    if path == "affinity.parquet":
+        if not table.num_rows:
+            raise ValueError("holds no pair")
+        fields += [bar for bar in _BARS if bar.name in table.column_names]  # `compare` adds them
+    columns = [_column(table, field) for field in fields]
+    found = pa.table(columns, schema=pa.schema(fields))
+    found.validate(full=True)
+    frame: pd.DataFrame = found.to_pandas()
+    return frame
+
+
+def _column(table: pa.Table, field: pa.Field) -> pa.ChunkedArray:
+    """A column in the type it was written in. Raises ValueError where it holds anything else."""
+    if field.name not in table.column_names:
+        raise ValueError(f"has no column '{field.name}'")
+    try:
+        column = table.column(field.name).cast(field.type)
+    except pa.ArrowException as error:
+        raise ValueError(f"column '{field.name}': {error}") from error
+    values = column.drop_null().to_numpy()
+    missing = len(values) < len(column)
+    if field.type == _NUMBER:
+        missing |= bool(np.isnan(values).any())
+        if np.isinf(values).any():
+            raise ValueError(f"column '{field.name}' holds a number that is not finite")
+    if field.type == _COUNT and (values < 1).any():
+        raise ValueError(f"column '{field.name}' holds a number below 1")
+    if missing and not field.nullable:
+        raise ValueError(f"column '{field.name}' has a row without a value")
+    return column
