@@ -19,6 +19,7 @@ from depara_bench import record as records
 from depara_bench.compare import EVALUATION, compare_run
 from depara_bench.config import Strict, apply_overrides, read_yaml, validate
 from depara_bench.engine import Engine
+from depara_bench.errors import path_errors
 from depara_bench.evaluate import ROUNDING, compare_sentence, mean_interval, resamples
 from depara_bench.job import Finite, JobFile, find_job, load_job
 from depara_bench.judge import RESAMPLES, overall
@@ -89,7 +90,8 @@ def _absolute(key: str, value: object, text: str) -> object:
     """A path that `--set` gives is meant from where the user stands."""
     parts = key.split(".")
     is_path = len(parts) == 3 and parts[0] == "probes" and parts[2] in ("path", "root")
-    return str(Path(text.strip()).expanduser().resolve()) if is_path and value else value
+    with path_errors(f"--set {key}={text}"):
+        return str(Path(text.strip()).expanduser().resolve()) if is_path and value else value
 
 
 def run_probes(file: ProbesFile, out: str, engine: Engine, terminal: Terminal) -> pd.DataFrame:

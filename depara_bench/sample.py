@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-from depara_bench.errors import InputError
+from depara_bench.errors import InputError, path_errors
 from depara_bench.probe import SUFFIXES
 
 
@@ -19,8 +19,9 @@ def sample(folder: Path, *, each: int | None, total: int | None, seed: int) -> l
     """
     if (each is None) == (total is None):
         raise InputError("give either --each (images of every folder) or --count (images in all)")
-    if not folder.is_dir():
-        raise InputError(f"{folder}: is no folder; check the path")
+    with path_errors(f"{folder}"):
+        if not folder.is_dir():
+            raise InputError(f"{folder}: is no folder; check the path")
     if total is not None:
         return sorted(_drawn(_images(folder, folder), total, f"{seed}:", folder))
     inner = sorted(path for path in folder.iterdir() if path.is_dir())

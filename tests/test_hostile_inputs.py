@@ -27,12 +27,17 @@ from torch import nn
 
 from depara_bench.config import apply_overrides, read_yaml
 from depara_bench.embedded import embedded
+from depara_bench.engine.failure import answer
 from depara_bench.errors import InputError
 from depara_bench.identity import model_identity
 from depara_bench.job import load_job
+from depara_bench.layers.job import load_layers_job
 from depara_bench.loaders import load, weights
 from depara_bench.probe import ListProbe, ParquetProbe, decode, load_probe
+from depara_bench.probes import load_probes_job
+from depara_bench.sample import sample
 from depara_bench.storage import Folder
+from depara_bench.truth.table import read_truth
 from depara_bench.zoo import InputSpec, PythonSpec, TransformersSpec, find_manifest
 
 Command = Callable[..., Result]
@@ -69,6 +74,26 @@ def without_rights(path: Path) -> Iterator[None]:
 
 
 # --- paths --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("odd", ["~nouser/x", "a\0b", LONG])
+def test_odd_paths_of_the_other_commands(tmp_path: Path, odd: str):
+    """Of a truth, a folder to draw from, layer and probe jobs changed by `--set`."""
+    if not odd.startswith("~"):
+        with refused("--truth"):
+            read_truth(f"{odd}.csv", tmp_path)
+        with refused("a"):
+            sample(tmp_path / odd, each=1, total=None, seed=0)
+    if odd != LONG:
+        with refused("--set"):
+            load_layers_job("layers-rooms", [f"probe.path={odd}"])
+        with refused("--set"):
+            load_probes_job("rooms-probes", [f"probes.own.path={odd}"])
+
+
+def test_a_model_that_ends_the_process_has_failed():
+    """`sys.exit()` inside a model is a failure of that model."""
+    assert answer(sys.exit, 3).kind == "failed"
 
 
 @pytest.mark.parametrize("odd", ODD)

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from depara_bench.cli.options import CodeOption, QuietOption, complain, write_text
-from depara_bench.errors import InputError, RunError
+from depara_bench.errors import InputError, RunError, path_errors
 from depara_bench.terminal import Terminal
 
 
@@ -115,8 +115,9 @@ def init(
     """Write a manifest of a library's models, to be edited: where your checkpoints are."""
     from depara_bench.init import manifest
 
-    if out.exists():
-        raise InputError(f"{out}: is there already; choose another --out")
+    with path_errors(f"{out}", "choose another --out"):
+        if out.exists():
+            raise InputError(f"{out}: is there already; choose another --out")
     if out.suffix not in (".yaml", ".yml"):
         raise InputError(f"{out}: a manifest ends in .yaml; choose another --out")
     text, count = manifest(library.value, match, out.stem)

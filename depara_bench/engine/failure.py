@@ -25,6 +25,6 @@ def answer(worker: Callable[[Any], Any], payload: Any) -> Answer:
         return Answer("stop", str(error))
     except DeparaError as error:
         return Answer("failed", str(error))
-    except Exception as error:  # a model may raise anything; it is reported under its name
+    except (Exception, SystemExit) as error:  # a model may raise anything: told under its name
         first = (str(error).strip().splitlines() or [""])[0]
         return Answer("failed", f"{type(error).__name__}: {first}")

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from depara_bench.config import Strict, apply_overrides, nearest, read_yaml, validate
-from depara_bench.errors import InputError
+from depara_bench.errors import InputError, path_errors
 from depara_bench.job import EdgeSettings, Finite, find_job
 from depara_bench.layers.data import SetSpec
 from depara_bench.layers.finetune import Recipe
@@ -167,4 +167,5 @@ def _from_here(base: Path, key: str, value: Any, text: str) -> Any:
     place = text.strip()
     if key == "zoo" and not place.endswith((".yaml", ".yml")):
         return place
-    return os.path.relpath(Path(place).expanduser().resolve(), base.resolve())
+    with path_errors(f"--set {key}={place}"):
+        return os.path.relpath(Path(place).expanduser().resolve(), base.resolve())

@@ -19,7 +19,7 @@ import yaml
 
 from depara_bench.config import nearest, read_yaml
 from depara_bench.embedded import embedded
-from depara_bench.errors import InputError
+from depara_bench.errors import InputError, path_errors
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,8 @@ def find_truth(reference: str, base: Path) -> Path:
 
 def read_truth(reference: str, base: Path) -> Truth:
     """The truth table at a path, or embedded. Raises InputError naming file and pair."""
-    path = find_truth(reference, base)
+    with path_errors(f"truth: {reference}", "check --truth"):
+        path = find_truth(reference, base)
     header = path.with_suffix(".yaml")
     origin = str(read_yaml(header).get("origin", "")) if header.is_file() else ""
     truth = from_table(_read(path), path.stem, origin, str(path))
