@@ -38,7 +38,7 @@ from depara_bench.judge import (
     with_bars,
     with_fusion,
 )
-from depara_bench.pipeline import check_shards, read_table, stage, write_table
+from depara_bench.pipeline import check_shards, stage
 from depara_bench.record import Record
 from depara_bench.reduce import TILE
 from depara_bench.report.data import affinity_crc
@@ -48,6 +48,7 @@ from depara_bench.similarity.nodes import image_cosines
 from depara_bench.similarity.resample import bootstrap_counts
 from depara_bench.storage import Folder
 from depara_bench.sweep import Judge, ProbeData, probe_sizes
+from depara_bench.tables import read_table, write_table
 from depara_bench.terminal import Terminal
 from depara_bench.truth.table import Truth, read_truth
 

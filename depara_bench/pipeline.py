@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +12,6 @@ import pandas as pd
 
 from depara_bench import labels as labelling
 from depara_bench import record as records
-from depara_bench import tables
 from depara_bench.check import Checked, check_models
 from depara_bench.check import Shared as CheckShared
 from depara_bench.engine import Engine, Resources, Task
@@ -35,6 +33,7 @@ from depara_bench.reduce import (
 )
 from depara_bench.shards import check_origin, fingerprint, shard_path
 from depara_bench.storage import Folder
+from depara_bench.tables import write_table
 from depara_bench.terminal import Terminal
 from depara_bench.worker import Extractor, ModelBlock, Shared
 from depara_bench.zoo import AnySpec
@@ -259,27 +258,6 @@ def _column_name(what: str, methods: list[str]) -> str:
     if what == "edges":
         return "depara-edges"
     return "depara-nodes" if what == methods[0] else f"depara-nodes:{what}"
-
-
-def write_table(folder: Folder, path: str, table: pd.DataFrame) -> None:
-    """A small table as Parquet, whole or not at all."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    sink = io.BytesIO()
-    strings = {name: pa.string() for name in ("method", "target", "source", "truth", "metric")}
-    found = pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(None)
-    schema = pa.schema([pa.field(f.name, strings.get(f.name, f.type)) for f in found.schema])
-    pq.write_table(found.cast(schema), sink)
-    folder.write(path, sink.getbuffer())
-
-
-def read_table(folder: Folder, path: str) -> pd.DataFrame:
-    """A table that `write_table` wrote. Raises InputError when it is missing or damaged."""
-    table = tables.read(folder, path)
-    if table is None:
-        raise InputError(f"{folder.uri}/{path}: is missing; run 'depara-bench reduce' first")
-    return table
 
 
 def run_extraction(plan: Plan, engine: Engine, terminal: Terminal) -> Record:

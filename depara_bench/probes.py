@@ -23,11 +23,11 @@ from depara_bench.errors import path_errors
 from depara_bench.evaluate import ROUNDING, compare_sentence, mean_interval, resamples
 from depara_bench.job import Finite, JobFile, find_job, load_job
 from depara_bench.judge import RESAMPLES, overall
-from depara_bench.pipeline import read_table, write_table
 from depara_bench.probe import Probe, ProbeSpec, load_probe
 from depara_bench.report.probes import probes_report
 from depara_bench.run import report_run, run
 from depara_bench.storage import Folder
+from depara_bench.tables import read_table, write_table
 from depara_bench.terminal import Terminal
 from depara_bench.zoo import Name, find_manifest
 

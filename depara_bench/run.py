@@ -111,7 +111,8 @@ def locked(folder: Folder) -> Iterator[None]:
         return
     held = False
     with path_errors(folder.uri, "choose another --out"), storage_errors(folder.uri):
-        made, new = not place.exists(), not (place / LOCK).exists()
+        made = [path for path in (place, *place.parents) if not path.exists()]  # innermost first
+        new = not (place / LOCK).exists()
         if not made and not place.is_dir():
             raise InputError(f"{folder.uri}: is a file, not a folder; choose another --out")
         place.mkdir(parents=True, exist_ok=True)
@@ -129,8 +130,10 @@ def locked(folder: Folder) -> Iterator[None]:
     except InputError:
         if held and new:
             (place / LOCK).unlink(missing_ok=True)
-        if made and not any(place.iterdir()):
-            place.rmdir()
+        for path in made:
+            if any(path.iterdir()):
+                break
+            path.rmdir()
         raise
     finally:
         stream.close()

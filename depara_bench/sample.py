@@ -22,9 +22,9 @@ def sample(folder: Path, *, each: int | None, total: int | None, seed: int) -> l
     with path_errors(f"{folder}"):
         if not folder.is_dir():
             raise InputError(f"{folder}: is no folder; check the path")
+        inner = sorted(path for path in folder.iterdir() if path.is_dir())
     if total is not None:
         return sorted(_drawn(_images(folder, folder), total, f"{seed}:", folder))
-    inner = sorted(path for path in folder.iterdir() if path.is_dir())
     groups = {path: names for path in inner if (names := _images(path, folder))}
     if not groups:
         raise InputError(f"{folder}: no folder in it holds images; use --count")

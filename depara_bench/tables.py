@@ -1,8 +1,10 @@
-"""The tables of a run folder as they are read again: checked, since anything may have changed them
-since they were written.
+"""The tables of a run folder. What is read again is checked, since anything may have changed it
+since it was written.
 """
 
 from __future__ import annotations
+
+import io
 
 import numpy as np
 import pandas as pd
@@ -48,6 +50,24 @@ _OF_COMPARE = {
     "comparison/fusion.parquet": _full(_TEXT, "target", "methods"),
 }  # fmt: skip
 _COLUMNS = _OF_REDUCE | _OF_COMPARE
+
+
+def write_table(folder: Folder, path: str, table: pd.DataFrame) -> None:
+    """A small table as Parquet, whole or not at all."""
+    sink = io.BytesIO()
+    strings = {name: pa.string() for name in ("method", "target", "source", "truth", "metric")}
+    found = pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(None)
+    schema = pa.schema([pa.field(f.name, strings.get(f.name, f.type)) for f in found.schema])
+    pq.write_table(found.cast(schema), sink)
+    folder.write(path, sink.getbuffer())
+
+
+def read_table(folder: Folder, path: str) -> pd.DataFrame:
+    """A table that has to be there. Raises InputError when it is missing or damaged."""
+    table = read(folder, path)
+    if table is None:
+        raise InputError(f"{folder.uri}/{path}: is missing; run 'depara-bench reduce' first")
+    return table
 
 
 def read(folder: Folder, path: str) -> pd.DataFrame | None:

@@ -27,7 +27,7 @@ from depara_bench.engine.local import LocalEngine
 from depara_bench.errors import InputError
 from depara_bench.extract import extract, find_embedding, pixel_ends, prepare
 from depara_bench.job import PRESETS, AttributionSettings, Job, load_job
-from depara_bench.pipeline import read_table, reduce_stage, run_extraction
+from depara_bench.pipeline import reduce_stage, run_extraction
 from depara_bench.plan import _attribution_identity, make_plan
 from depara_bench.reduce import EDGES, reduce
 from depara_bench.report.data import ReportData
@@ -35,6 +35,7 @@ from depara_bench.report.sections.settings import choices
 from depara_bench.shards import Shard, encode_shard, shard_path
 from depara_bench.similarity.edges import edge_ranks, ordinal_ranks
 from depara_bench.storage import Folder
+from depara_bench.tables import read_table
 from depara_bench.terminal import Terminal
 from depara_bench.zoo import InputSpec
 

@@ -18,12 +18,12 @@ from scipy import stats
 from depara_bench.compare import compare
 from depara_bench.engine import Resources
 from depara_bench.engine.local import LocalEngine
-from depara_bench.pipeline import write_table
 from depara_bench.reduce import affinity_table, rank_sources, reduce
 from depara_bench.report import write_report
 from depara_bench.shards import Shard, encode_shard, read_column, shard_path
 from depara_bench.storage import Folder
 from depara_bench.sweep import LAMBDAS, Judge
+from depara_bench.tables import write_table
 from depara_bench.terminal import Terminal
 from depara_bench.truth.table import from_table, read_truth, with_seeds, write_truth
 

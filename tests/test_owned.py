@@ -169,6 +169,14 @@ def test_a_refused_folder_is_left_without_a_lock(
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["a.txt"]
 
 
+def test_a_mistake_leaves_no_folder(command: Command, job: MakeJob, tmp_path: Path) -> None:
+    """Neither the run folder nor those that were made on the way to it."""
+    (tmp_path / "there").mkdir()
+    out = tmp_path / "there" / "reports" / "mine"
+    assert command("run", job(models=["nosuch"]), "--out", out).code == 2
+    assert list((tmp_path / "there").iterdir()) == []
+
+
 def test_one_model_is_not_enough(command: Command, job: MakeJob, tmp_path: Path) -> None:
     """Found out before anything is computed."""
     out = tmp_path / "run"

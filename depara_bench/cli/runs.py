@@ -204,7 +204,8 @@ def probes(
 
 
 def _show_result(record: dict[str, Any], folder: Any, terminal: Terminal) -> None:
-    from depara_bench.pipeline import read_table, summary
+    from depara_bench.pipeline import summary
+    from depara_bench.tables import read_table
 
     best = summary(record, read_table(folder, "rankings.parquet"))
     table = Table("target", *(f"best source {rank}" for rank in best.columns), box=None)

@@ -18,11 +18,11 @@ from depara_bench.layers.judge import evaluate, sweep
 from depara_bench.layers.report import LayersReport, layers_report
 from depara_bench.layers.truth import by_layer, from_scratch, read_accuracies
 from depara_bench.loaders.weights import file_sha256
-from depara_bench.pipeline import write_table
 from depara_bench.plan import check_sizes, small_images
 from depara_bench.probe import load_probe
 from depara_bench.run import locked
 from depara_bench.storage import Folder
+from depara_bench.tables import write_table
 from depara_bench.terminal import Terminal
 
 LAYERS = "layers.parquet"

@@ -12,12 +12,12 @@ from depara_bench.embedded import embedded
 from depara_bench.engine import Engine, Resources
 from depara_bench.errors import InputError
 from depara_bench.job import find_job
-from depara_bench.pipeline import write_table
 from depara_bench.rooms.measure import MeasureJob, clean, measure
 from depara_bench.rooms.summary import measured_truth, summarise, win_table
 from depara_bench.rooms.tasks import SOURCES, TARGETS
 from depara_bench.run import locked
 from depara_bench.storage import Folder
+from depara_bench.tables import write_table
 from depara_bench.terminal import Terminal
 from depara_bench.truth.table import write_truth
 
