@@ -128,6 +128,98 @@ def test_workers_get_the_threads_they_take(ray_session: None):
     assert outcome.value == Slot("cpu", 2)
 
 
+@pytest.fixture
+def waiter() -> type:
+    class Waiter:
+        """Tells its process, what was shared with it, its threads and how often it was called."""
+
+        def __init__(self, shared: float, slot: Slot) -> None:
+            self.shared, self.slot, self.calls = shared, slot, 0
+
+        def __call__(self, payload: Any) -> tuple[int, float, int, int]:
+            self.calls += 1
+            time.sleep(self.shared)
+            return os.getpid(), self.shared, self.slot.threads, self.calls
+
+    return Waiter
+
+
+def ends(pids: set[int]) -> bool:
+    until = time.monotonic() + 20
+    while any(Path(f"/proc/{pid}").exists() for pid in pids) and time.monotonic() < until:
+        time.sleep(0.05)
+    return not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def test_no_worker_waits_while_another_has_two_groups(ray_session: None, waiter: type):
+    tasks = [Task(f"{i}", f"{i}", i) for i in range(2)]
+    with open_engine("ray") as engine:
+        outcomes = list(engine.run(waiter, 2.0, tasks, Resources(gpus=0, workers=2)))
+    assert len({o.value[0] for o in outcomes}) == 2
+
+
+def test_processes_stay_for_the_next_run_with_a_worker_of_its_own(ray_session: None, waiter: type):
+    """Until other resources are asked for, or the engine is left."""
+    tasks = [Task(f"{i}", f"{i}", i) for i in range(2)]
+    with open_engine("ray") as engine:
+        found = []
+        for wait, cpus in ((0.3, 1), (0.2, 1), (0.1, 2)):
+            needs = Resources(gpus=0, cpus=cpus, workers=1)
+            outcomes = list(engine.run(waiter, wait, tasks, needs))
+            assert {o.value[1:3] for o in outcomes} == {(wait, cpus)}
+            assert [o.value[3] for o in outcomes] == [1, 2]  # a worker not called before
+            found.append({o.value[0] for o in outcomes})
+        assert found[0] == found[1] != found[2]
+        assert ends(found[0])
+    assert ends(found[2])
+
+
+def test_a_run_that_is_given_up_leaves_no_work_behind(ray_session: None, waiter: type):
+    tasks = [Task(f"{i}", f"{i}", i) for i in range(9)]
+    with open_engine("ray") as engine:
+        run = engine.run(waiter, 1.0, tasks, Resources(gpus=0, workers=1))
+        pid = next(run).value[0]  # it works on the next by now
+        run.close()  # type: ignore[attr-defined]
+        assert ends({pid})
+        (outcome,) = engine.run(waiter, 0.0, tasks[:1], Resources(gpus=0, workers=1))
+        assert outcome.value[1] == 0.0
+
+
+def test_an_idle_process_that_dies_is_replaced(ray_session: None, waiter: type):
+    tasks = [Task(f"{i}", f"{i}", i) for i in range(4)]
+    with open_engine("ray") as engine:
+        pids = {o.value[0] for o in engine.run(waiter, 0.2, tasks, Resources(gpus=0))}
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        outcomes = list(engine.run(waiter, 0.0, tasks, Resources(gpus=0)))
+    assert [o.error for o in outcomes] == [None] * 4
+    assert not pids & {o.value[0] for o in outcomes}
+
+
+def test_a_factory_that_fails_is_told(ray_session: None):
+    def factory(shared: None, slot: Slot) -> Any:
+        raise OSError("no such library")
+
+    with open_engine("ray") as engine:
+        outcomes = list(engine.run(factory, None, squares(2), Resources(gpus=0)))
+    assert len(outcomes) == 6
+    assert all("OSError: no such library" in str(o.error) for o in outcomes)
+
+
+def test_a_worker_that_a_machine_cannot_load_is_told(ray_session: None):
+    """Its class is in a module that the other process does not have."""
+    with open_engine("ray") as engine:
+        outcomes = list(engine.run(Absent, None, squares(2), Resources(gpus=0)))
+    assert len(outcomes) == 6
+    assert all("No module named 'test_ray'" in str(o.error) for o in outcomes), outcomes[0].error
+
+
+class Absent:
+    def __init__(self, shared: None, slot: Slot) -> None: ...
+
+    def __call__(self, payload: Any) -> None: ...
+
+
 def test_a_run_on_ray_equals_a_local_run(
     ray_session: None, command: Command, job: MakeJob, tmp_path: Path
 ):

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -31,21 +32,36 @@ ATTEMPTS = 3
 """Times a worker may die under one task before the task's group counts as failed."""
 
 _IN_FLIGHT = 2
-"""Tasks given to a worker at a time: one it works on, one that waits, so that it never idles."""
+"""Tasks of a group given to a worker at a time: one it works on, one that waits, so that it never
+idles. A task of another group would wait behind a worker's own while others have nothing to do."""
 
 
 class _Actor:
-    """One worker in a process of its own. It keeps what it has loaded from task to task."""
+    """A process that holds one worker, which keeps what it has loaded from task to task."""
 
-    def __init__(
-        self, factory: Callable[[Any, Slot], Worker], shared: Any, gpus: float, threads: int
-    ) -> None:
+    def __init__(self, gpus: float, threads: int) -> None:
         # The device comes from what was assigned, never from what could be seen: a worker
         # without a GPU may see all of the machine's.
-        self._worker = factory(shared, Slot("cuda" if gpus > 0 else "cpu", threads))
+        self._slot = Slot("cuda" if gpus > 0 else "cpu", threads)
 
-    def run(self, payload: Any) -> Answer:
-        return answer(self._worker, payload)
+    def begin(self, factory: Callable[[Any, Slot], Worker], shared: Any) -> None:
+        """From here on tasks are for a worker of this factory."""
+        self._worker: Worker | None = None
+        self._make = partial(factory, shared, self._slot)
+
+    def rest(self) -> None:
+        """Let go of the worker and of what was shared with it."""
+        del self._worker, self._make
+
+    def run(self, payload: Any, begun: None) -> Answer:
+        """The answer to one task. `begun`: what `begin` returned, so that its error comes here."""
+        return answer(self._call, payload)
+
+    def _call(self, payload: Any) -> Any:
+        # Made where its errors are those of a task, and told.
+        if self._worker is None:
+            self._worker = self._make()
+        return self._worker(payload)
 
 
 @dataclass
@@ -61,12 +77,16 @@ class _Seat:
     """A worker's place: its actor, the group it works on, what it has been given."""
 
     actor: Any
+    begun: Any
     group: _Group | None = None
     given: dict[Any, Task] = field(default_factory=dict)
 
 
 class RayEngine:
     """Workers are actors; one takes the next group from the queue when it is done with its own.
+
+    Their processes stay for the next `run` that asks for the same resources: starting one and
+    importing torch takes seconds, and comparing a large zoo by all methods is a hundred runs.
 
     `address` None starts a cluster on this machine and stops it at the end; otherwise the running
     one at "auto" or "host:port" is joined, and left running.
@@ -77,6 +97,7 @@ class RayEngine:
     def __init__(self, address: str | None = None) -> None:
         self.address = address
         self._started = False
+        self._crew = _Crew()
 
     def __enter__(self) -> Engine:
         return self
@@ -108,6 +129,7 @@ class RayEngine:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._crew.dismiss()
         if self._started:
             ray.shutdown()
             self._started = False
@@ -127,7 +149,8 @@ class RayEngine:
         for task in tasks:
             groups.setdefault(task.group, _Group(task.group, deque())).tasks.append(task)
         need = _fit(resources, len(groups), own=self._started and self.address is None)
-        queue = _Queue(factory, ray.put(shared), need, deque(groups.values()))
+        self._crew.take(need)
+        queue = _Queue(self._crew, factory, ray.put(shared), need, deque(groups.values()))
         try:
             yield from queue.outcomes()
         finally:
@@ -165,16 +188,57 @@ def _fit(resources: Resources, groups: int, *, own: bool) -> _Need:
     return _Need(gpus, resources.cpus, max(1, min(wanted, groups)))
 
 
+class _Crew:
+    """Actors that have nothing to do, all with the same resources."""
+
+    def __init__(self) -> None:
+        self._idle: list[Any] = []
+        self._kind: tuple[float, int] | None = None
+
+    def take(self, need: _Need) -> None:
+        """Serve this need from now on; actors with other resources give them back."""
+        if self._kind != (need.gpus, need.cpus):
+            self.dismiss()
+        self._kind = (need.gpus, need.cpus)
+
+    def hire(self) -> Any:
+        """An idle actor, or a new one."""
+        if self._idle:
+            return self._idle.pop()
+        assert self._kind is not None
+        gpus, cpus = self._kind
+        actor = ray.remote(_Actor).options(num_cpus=cpus, num_gpus=gpus, max_restarts=0)
+        return actor.remote(gpus, cpus)
+
+    def rest(self, actor: Any) -> None:
+        """Take back an actor that has done all it was given."""
+        actor.rest.remote()
+        self._idle.append(actor)
+
+    def dismiss(self) -> None:
+        """End the idle actors; their memory, also a GPU's, is free when they are gone."""
+        for actor in self._idle:
+            _end(actor)
+        self._idle = []
+
+
+def _end(actor: Any) -> None:
+    with suppress(RayError):
+        ray.kill(actor)
+
+
 class _Queue:
     """The groups still to be done and the workers that do them."""
 
     def __init__(
         self,
+        crew: _Crew,
         factory: Callable[[Any, Slot], Worker],
         shared: Any,
         need: _Need,
         waiting: deque[_Group],
     ) -> None:
+        self._crew = crew
         self._factory = factory
         self._shared = shared
         self._need = need
@@ -183,7 +247,7 @@ class _Queue:
         self._seats: list[_Seat] = []
 
     def outcomes(self) -> Iterator[Outcome]:
-        self._seats = [_Seat(self._hire()) for _ in range(self._need.workers)]
+        self._seats = [_Seat(*self._hire()) for _ in range(self._need.workers)]
         for seat in self._seats:
             self._feed(seat)
         while any(seat.given for seat in self._seats):
@@ -192,27 +256,28 @@ class _Queue:
             yield from self._settle(owner[done[0]], done[0])
 
     def close(self) -> None:
-        """End the workers of this queue; their memory, also a GPU's, is free when they are gone."""
+        """Send the actors to rest; one that still works, because the run was given up, is ended."""
         for seat in self._seats:
-            with suppress(RayError):
-                ray.kill(seat.actor)
+            if seat.given:
+                _end(seat.actor)
+            else:
+                self._crew.rest(seat.actor)
 
-    def _hire(self) -> Any:
-        actor = ray.remote(_Actor).options(
-            num_cpus=self._need.cpus, num_gpus=self._need.gpus, max_restarts=0
-        )
-        return actor.remote(self._factory, self._shared, self._need.gpus, self._need.cpus)
+    def _hire(self) -> tuple[Any, Any]:
+        """An actor, and the reference of its beginning."""
+        actor = self._crew.hire()
+        return actor, actor.begin.remote(self._factory, self._shared)
 
     def _feed(self, seat: _Seat) -> None:
-        """Give a worker tasks until enough are in flight; take a new group when its own is out."""
+        """Give a worker tasks until enough are in flight; a new group when it has done its own."""
         while len(seat.given) < _IN_FLIGHT:
             if seat.group is None or not seat.group.tasks:
-                if not self._waiting:
+                if seat.given or not self._waiting:
                     return
                 seat.group = self._waiting.popleft()
                 continue
             task = seat.group.tasks.popleft()
-            seat.given[seat.actor.run.remote(task.payload)] = task
+            seat.given[seat.actor.run.remote(task.payload, seat.begun)] = task
 
     def _settle(self, seat: _Seat, ref: Any) -> Iterator[Outcome]:
         try:
@@ -221,29 +286,29 @@ class _Queue:
             yield from self._replace(seat, error)
             return
         except RayError as error:  # the answer was lost or could not be sent: the task's own fault
-            reply = Answer("failed", f"{type(error).__name__}: {str(error).splitlines()[0]}")
+            reply = Answer("failed", f"{type(error).__name__}: {_cause(error)}")
         task = seat.given.pop(ref)
         if reply.kind == "stop":
             raise InputError(reply.value)
         if reply.kind == "failed":
-            yield Outcome(task, error=reply.value)
-            yield from self._give_up(seat, task.group, reply.value)
+            outcomes = [Outcome(task, error=reply.value)]
+            outcomes += self._give_up(seat, task.group, reply.value)
         else:
-            yield Outcome(task, value=reply.value)
-        self._feed(seat)
+            outcomes = [Outcome(task, value=reply.value)]
+        self._feed(seat)  # first: who takes the outcomes may be busy with them
+        yield from outcomes
 
-    def _give_up(self, seat: _Seat, name: str, error: str) -> Iterator[Outcome]:
+    def _give_up(self, seat: _Seat, name: str, error: str) -> list[Outcome]:
         """Drop what remains of a failed group: what the worker was given ahead, and what waits."""
-        for ref, task in list(seat.given.items()):
-            if task.group == name:
-                del seat.given[ref]
-                yield Outcome(task, error=error)
+        ahead = {ref: task for ref, task in seat.given.items() if task.group == name}
+        for ref in ahead:
+            del seat.given[ref]
+        dropped = list(ahead.values())
         for group in (seat.group, *self._waiting):
             if group is not None and group.name == name:
-                dropped = list(group.tasks)
+                dropped += group.tasks
                 group.tasks.clear()
-                for task in dropped:
-                    yield Outcome(task, error=error)
+        return [Outcome(task, error=error) for task in dropped]
 
     def _replace(self, seat: _Seat, error: RayActorError) -> Iterator[Outcome]:
         """A worker died: keep what it had answered, put the rest back, hire another."""
@@ -264,7 +329,8 @@ class _Queue:
                     f" it may need more memory than the machine has"
                 )
                 yield from self._give_up(seat, culprit.group, reason)
-        seat.actor = self._hire()
+        self._crew.dismiss()  # a machine that was lost may have taken idle actors along
+        seat.actor, seat.begun = self._hire()
         self._feed(seat)
 
     def _return(self, seat: _Seat, task: Task) -> None:
@@ -274,6 +340,11 @@ class _Queue:
                 group.tasks.appendleft(task)
                 return
         self._waiting.appendleft(_Group(task.group, deque([task])))
+
+
+def _cause(error: RayError) -> str:
+    """The line of a remote traceback that says what it was: the last."""
+    return str(error).strip().splitlines()[-1]
 
 
 def _answered(ref: Any) -> bool:
