@@ -160,7 +160,7 @@ def test_the_commands_of_the_methods_page(
     few = [
         "attribution.methods=[input_x_gradient]",
         "probe.count=12",
-        "methods=[rsa, logme, dds-*]",
+        "methods=[rsa, h-score, dds-*]",
     ]
     changes = [word for change in few for word in ("--set", change)]
     assert command(*run[1:], *changes, "--engine", "local").code == 0

@@ -118,11 +118,14 @@ def test_command_writes_truths_that_compare_takes(command: Callable[..., Result]
     assert not list((out / "work").glob("scenes*"))
 
 
-def test_killed_and_started_again_it_goes_on_at_the_next_transfer(tmp_path: Path):
+def test_killed_and_started_again_it_goes_on_at_the_next_transfer(
+    command: Callable[..., Result], tmp_path: Path
+):
     """kill -9 in the middle; then the same numbers as undisturbed, with nothing trained twice."""
     whole, out = tmp_path / "whole", tmp_path / "out"
-    line = [sys.executable, "-m", "depara_bench", "measure", "--engine", "local", *CHANGES, "--out"]
-    with subprocess.Popen([*line, str(out)], stderr=subprocess.DEVNULL) as process:
+    arguments = ["measure", "--engine", "local", *CHANGES, "--out"]
+    line = [sys.executable, "-m", "depara_bench", *arguments, str(out)]
+    with subprocess.Popen(line, stderr=subprocess.DEVNULL) as process:
         until = time.monotonic() + 120
         while len(list(out.rglob("losses/**/*.npy"))) < 4 and time.monotonic() < until:
             assert process.poll() is None, "it was done before it could be killed"
@@ -132,7 +135,7 @@ def test_killed_and_started_again_it_goes_on_at_the_next_transfer(tmp_path: Path
     assert 4 <= len(done) < 40
     assert not (out / "losses.parquet").exists()
     for folder in (out, whole):
-        subprocess.run([*line, str(folder), "--quiet"], check=True, stdout=subprocess.DEVNULL)
+        assert command(*arguments, folder).code == 0
     assert done == {p: p.stat().st_mtime_ns for p in done}
     first, second = (pd.read_parquet(f / "losses.parquet") for f in (out, whole))
     pd.testing.assert_frame_equal(first, second)

@@ -232,7 +232,7 @@ def test_a_killed_run_continues_to_the_same_bytes(
     command: Command, job: MakeJob, tmp_path: Path, kill: signal.Signals
 ):
     """kill -9 and Ctrl-C in mid-run; then the same command: bit-identical to an undisturbed run."""
-    path = job(probe={"kind": "rooms", "count": 240, "seed": 303}, block_size=6)
+    path = job(probe={"kind": "rooms", "count": 120, "seed": 303}, block_size=6)
     out, calm = tmp_path / "killed", tmp_path / "calm"
     process = driver("run", path, "--out", out, "--engine", "local")
     wait_for_shards(out, 5, process)
@@ -240,7 +240,7 @@ def test_a_killed_run_continues_to_the_same_bytes(
     code = process.wait(30)
     assert code == (130 if kill == signal.SIGINT else -9)
     done = len(list(out.rglob("block=*.parquet")))
-    assert 5 <= done < 160, "the run was over before it was killed"
+    assert 5 <= done < 80, "the run was over before it was killed"
     assert not (out / "affinity.parquet").exists()
     if kill == signal.SIGINT:
         assert json.loads((out / "run.json").read_text())["status"] == "interrupted"

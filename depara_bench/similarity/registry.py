@@ -6,6 +6,8 @@ my-method = "my_package:METHOD"               # a Method of that name
 
 from __future__ import annotations
 
+import sys
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 
@@ -51,6 +53,12 @@ def lookup(name: str) -> Method | Family:
 
 
 def _plug_ins() -> dict[str, list[EntryPoint]]:
+    return _installed(tuple(sys.path))
+
+
+@cache
+def _installed(path: tuple[str, ...]) -> dict[str, list[EntryPoint]]:
+    """What is registered under these folders; looking through them takes longer than a method."""
     found: dict[str, list[EntryPoint]] = {}
     for point in entry_points(group=GROUP):
         found.setdefault(point.name, []).append(point)
