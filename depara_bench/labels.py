@@ -92,16 +92,26 @@ def write(folder: Folder, labels: Mapping[str, Labels]) -> None:
     folder.write(PATH, sink.getbuffer())
 
 
-def read(folder: Folder) -> dict[str, Labels]:
-    """The labels of a run, by target; none where there are none."""
+def read(folder: Folder, images: int) -> dict[str, Labels]:
+    """The labels of a run of so many images, by target; none where there is no file.
+
+    Raises InputError when the file is damaged.
+    """
     content = folder.read(PATH)
     if content is None:
         return {}
-    table = pd.read_parquet(io.BytesIO(content))
-    found = {}
-    for target, classes, width, flat in table.to_numpy():
-        values = np.asarray(flat, dtype=np.float64)
-        found[str(target)] = Labels(
-            values.astype(np.int64) if classes else values.reshape(-1, int(width))
-        )
-    return found
+    try:
+        table = pd.read_parquet(io.BytesIO(content))
+        rows = table[["target", "classes", "width", "values"]].to_numpy()
+        return {str(row[0]): _kept(*row[1:], images=images) for row in rows}
+    except Exception as error:  # what is read from a damaged footer can be wrong in any way
+        raise InputError(
+            f"{folder.uri}/{PATH}: is damaged ({error}); run 'depara-bench run' again"
+        ) from error
+
+
+def _kept(classes: bool, width: int, flat: np.ndarray, *, images: int) -> Labels:
+    values = np.asarray(flat, dtype=np.float64).reshape(images, int(width))
+    if not np.isfinite(values).all():
+        raise ValueError("a label is not a finite number")
+    return Labels(values[:, 0].astype(np.int64) if classes else values)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pandas as pd
@@ -141,11 +141,9 @@ def check_shards(folder: Folder, record: Mapping[str, Any], terminal: Terminal) 
     Raises RunError naming one that is missing, or belongs to something else.
     """
     size, count = record["job"]["block_size"], record["probe"]["count"]
-    failed = {failure["model"] for failure in record["failures"]}
     shards = [
         (model["name"], block, model["fingerprint"], first)
-        for model in record["zoo"]["models"]
-        if model["name"] not in failed
+        for model in records.completed(record)
         for block, first in enumerate(range(0, count, size))
     ]
     progress = terminal.progress("verify", len(shards), "shards")
@@ -159,8 +157,7 @@ def reduce_stage(folder: Folder, record: Record, engine: Engine, terminal: Termi
 
     Raises RunError when fewer than two models, or no source or target, have come through.
     """
-    job, failed = record["job"], {failure["model"] for failure in record["failures"]}
-    alive = [m for m in record["zoo"]["models"] if m["name"] not in failed]
+    job, alive = record["job"], records.completed(record)
     models = [model["name"] for model in alive]
     targets = [model["name"] for model in alive if "target" in model["roles"]]
     sources = [model["name"] for model in alive if "source" in model["roles"]]
@@ -171,7 +168,9 @@ def reduce_stage(folder: Folder, record: Record, engine: Engine, terminal: Termi
         # One tile is one task a method: sending it to a worker costs more than doing it.
         engine = LocalEngine()
     similar, scores = resolve(job.get("methods", ()))
-    labels = labelling.read(folder) if scores else {}
+    labels = labelling.read(folder, images) if scores else {}
+    if scores and not labels:
+        raise InputError(f"{folder.uri}/{labelling.PATH}: is missing; run 'depara-bench run' again")
     blocks, resources = (
         -(-images // job["block_size"]),
         Resources(gpus=0, cpus=job["resources"]["cpus"]),
@@ -308,8 +307,9 @@ def keep_labels(plan: Plan) -> str:
     given = {name: one.values.tolist() for name, one in (plan.labels or {}).items()}
     key = fingerprint(source=plan.job.labels, probe=plan.probe.sha256, targets=targets, given=given)
     earlier = records.read_record(plan.folder) or {}
-    if earlier.get("labels") == key and labelling.read(plan.folder):
-        return key
+    with suppress(InputError):  # damaged: written anew
+        if earlier.get("labels") == key and labelling.read(plan.folder, len(plan.probe)):
+            return key
     labels = plan.labels
     if labels is None:
         from depara_bench.rooms.probe_labels import scene_labels

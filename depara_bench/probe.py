@@ -20,7 +20,7 @@ import numpy as np
 from pydantic import Field
 
 from depara_bench.config import Strict
-from depara_bench.errors import InputError, path_errors
+from depara_bench.errors import InputError, cause, path_errors
 
 MINIMUM = 3
 """Fewest probe images: with two there is one edge, and no rank correlation."""
@@ -29,7 +29,7 @@ MINIMUM = 3
 # images are decoded in threads, among which a filter for a block of code does not work.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 
 
 class RoomsProbe(Strict):
@@ -226,10 +226,25 @@ def _drawn(name: str, images: np.ndarray) -> Probe:
 Source = Path | bytes
 
 
+def image_files(path: Path) -> list[Path]:
+    """All image files below a folder, sorted. Raises InputError: a folder cannot be read."""
+
+    def refuse(error: OSError) -> None:
+        raise InputError(
+            f"{error.filename}: cannot be read ({cause(error)}); give the right to read it, or take"
+            f" it out of {path}"
+        )
+
+    files = (
+        Path(folder, name) for folder, _, names in os.walk(path, onerror=refuse) for name in names
+    )
+    return sorted(p for p in files if p.suffix.lower() in _SUFFIXES and p.is_file())
+
+
 def _folder(path: Path) -> tuple[list[str], list[Source]]:
     if not path.is_dir():
         raise InputError(f"probe: folder {path} does not exist; check 'probe.path'")
-    files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    files = image_files(path)
     return [file.relative_to(path).as_posix() for file in files], list(files)
 
 

@@ -121,6 +121,12 @@ def versions() -> dict[str, str]:
     return found
 
 
+def completed(record: Mapping[str, Any]) -> list[Record]:
+    """The models of a run that came through: what its record says of each."""
+    failed = {failure["model"] for failure in record["failures"]}
+    return [model for model in record["zoo"]["models"] if model["name"] not in failed]
+
+
 def now() -> str:
     """The time in UTC, ISO 8601, to the second."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from depara_bench.errors import InputError, path_errors
-from depara_bench.probe import SUFFIXES
+from depara_bench.probe import image_files
 
 
 def sample(folder: Path, *, each: int | None, total: int | None, seed: int) -> list[str]:
@@ -35,8 +35,7 @@ def sample(folder: Path, *, each: int | None, total: int | None, seed: int) -> l
 
 
 def _images(path: Path, base: Path) -> list[str]:
-    files = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
-    return sorted(file.relative_to(base).as_posix() for file in files if file.is_file())
+    return sorted(file.relative_to(base).as_posix() for file in image_files(path))
 
 
 def _drawn(names: Sequence[str], count: int, key: str, where: Path) -> list[str]:

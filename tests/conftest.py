@@ -7,8 +7,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import pytest
 import yaml
+
+# The same examples every time: a commit passes or fails for what is in it. Others are tried with
+# --hypothesis-profile=default.
+hypothesis.settings.register_profile("repeatable", derandomize=True)
+hypothesis.settings.load_profile("repeatable")
 
 # A few threads are plenty for the little that is computed, and leave the results unchanged.
 os.environ.setdefault("OMP_NUM_THREADS", "2")

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
 
@@ -33,7 +34,7 @@ from depara_bench.identity import model_identity
 from depara_bench.job import load_job
 from depara_bench.layers.job import load_layers_job
 from depara_bench.loaders import load, weights
-from depara_bench.probe import ListProbe, ParquetProbe, decode, load_probe
+from depara_bench.probe import FolderProbe, ListProbe, ParquetProbe, decode, load_probe
 from depara_bench.probes import load_probes_job
 from depara_bench.sample import sample
 from depara_bench.storage import Folder
@@ -89,6 +90,24 @@ def test_odd_paths_of_the_other_commands(tmp_path: Path, odd: str):
             load_layers_job("layers-rooms", [f"probe.path={odd}"])
         with refused("--set"):
             load_probes_job("rooms-probes", [f"probes.own.path={odd}"])
+
+
+def test_a_folder_of_images_that_cannot_be_read():
+    """It is named, and not passed over: its images would be missing without a word."""
+    with TemporaryDirectory() as name:  # below folders that anybody may read
+        place = Path(name)
+        place.chmod(0o755)
+        for inner in ("open", "closed"):
+            (place / inner).mkdir()
+            for i in range(3):
+                Image.new("RGB", (8, 8)).save(place / inner / f"{i}.png")
+        probe = FolderProbe(kind="folder", path=name)
+        assert len(load_probe(probe, Path()).ids) == 6
+        with without_rights(place / "closed"):
+            with refused(str(place / "closed"), "Permission denied"):
+                load_probe(probe, Path())
+            with refused(str(place / "closed"), "Permission denied"):
+                sample(place, each=None, total=2, seed=0)
 
 
 def test_a_model_that_ends_the_process_has_failed():

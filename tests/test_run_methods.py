@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -180,7 +181,7 @@ def test_labels_of_a_table(tmp_path: Path):
     folder = Folder(str(tmp_path))
     numbers = {"n": Labels(np.arange(6.0).reshape(3, 2)), "t": found["t"]}
     write(folder, numbers)
-    again = read(folder)
+    again = read(folder, 3)
     assert (again["n"].values == numbers["n"].values).all() and not again["n"].classes
     assert (again["t"].values == found["t"].values).all() and again["t"].classes
     for change, expected in (
@@ -335,6 +336,32 @@ def test_reduced_again_nothing_changes(league: Path, command: Command):
     assert command("reduce", league, "--engine", "local").code == 0
     after = pd.read_parquet(league / "affinity.parquet")
     pd.testing.assert_frame_equal(before, after)
+
+
+@pytest.mark.parametrize("damage", ["cut", "fewer", "nan", "other", "gone"])
+def test_damaged_labels_are_one_line_and_mended(
+    league: Path, command: Command, tmp_path: Path, damage: str
+):
+    out = Path(shutil.copytree(league, tmp_path / "out"))
+    file = out / "labels.parquet"
+    whole, table = file.read_bytes(), pd.read_parquet(file)
+    values = list(table["values"])
+    if damage == "cut":
+        file.write_bytes(whole[:-9])
+    elif damage == "gone":
+        file.unlink()
+    elif damage == "other":
+        table[["target", "width"]].to_parquet(file)
+    else:
+        values[-1] = values[-1][:-1] if damage == "fewer" else values[-1] * np.nan
+        table.assign(values=values).to_parquet(file)
+    result = command("reduce", out, "--engine", "local")
+    assert result.code == 2 and result.err.count("\n") == 1, result.err
+    assert "labels.parquet" in result.err and "'depara-bench run' again" in result.err
+    assert (out / "affinity.parquet").read_bytes() == (league / "affinity.parquet").read_bytes()
+    job = league.parent / "job.yaml"
+    assert command("run", job, "--out", out, "--engine", "local").code == 0
+    assert file.read_bytes() == whole
 
 
 @pytest.mark.parametrize(
