@@ -111,7 +111,10 @@ def read(folder: Folder, images: int) -> dict[str, Labels]:
 
 
 def _kept(classes: bool, width: int, flat: np.ndarray, *, images: int) -> Labels:
-    values = np.asarray(flat, dtype=np.float64).reshape(images, int(width))
-    if not np.isfinite(values).all():
-        raise ValueError("a label is not a finite number")
+    values = np.asarray(flat, dtype=np.float64)
+    if values.shape != (images * width,):
+        raise ValueError(f"{values.size} labels of {images} images")
+    if not np.isfinite(values).all() or (classes and (values % 1).any()):
+        raise ValueError("a label is no number, or no class")
+    values = values.reshape(images, width)
     return Labels(values[:, 0].astype(np.int64) if classes else values)

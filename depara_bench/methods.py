@@ -240,13 +240,14 @@ def compute(
     run = partial(_run, engine, shared, resources, advance)
     index = {model: i for i, model in enumerate(models)}
     found: dict[str, Found] = {}
-    for names in groups(similarities):
-        try:
-            found.update(_similarities(names, models, index, run, tile))
-        finally:
-            folder.delete_folder("scratch")
-    for names in _preparations(scores):
-        found.update(_scores(names, models, index, labels, run))
+    with engine.kept():
+        for names in groups(similarities):
+            try:
+                found.update(_similarities(names, models, index, run, tile))
+            finally:
+                folder.delete_folder("scratch")
+        for names in _preparations(scores):
+            found.update(_scores(names, models, index, labels, run))
     return found
 
 

@@ -227,7 +227,10 @@ Source = Path | bytes
 
 
 def image_files(path: Path) -> list[Path]:
-    """All image files below a folder, sorted. Raises InputError: a folder cannot be read."""
+    """All image files below a folder, sorted; links to other folders are not followed.
+
+    Raises InputError naming a folder that cannot be read.
+    """
 
     def refuse(error: OSError) -> None:
         raise InputError(
@@ -238,7 +241,13 @@ def image_files(path: Path) -> list[Path]:
     files = (
         Path(folder, name) for folder, _, names in os.walk(path, onerror=refuse) for name in names
     )
-    return sorted(p for p in files if p.suffix.lower() in _SUFFIXES and p.is_file())
+    images = [p for p in files if p.suffix.lower() in _SUFFIXES]
+    found = []
+    for image in images:
+        with path_errors(str(image)):
+            if image.is_file():
+                found.append(image)
+    return sorted(found)
 
 
 def _folder(path: Path) -> tuple[list[str], list[Source]]:

@@ -60,10 +60,12 @@ def refused(*words: str) -> Iterator[None]:
 
 
 @contextmanager
-def without_rights(path: Path) -> Iterator[None]:
-    """Nobody may read `path` inside the block, not even the superuser, if that is who tests."""
+def without_rights(path: Path, left: int = 0) -> Iterator[None]:
+    """Nobody may read `path` inside the block, not even the superuser, if that is who tests; or
+    only with the rights that are left.
+    """
     mode, superuser = path.stat().st_mode, os.geteuid() == 0
-    path.chmod(0)
+    path.chmod(left)
     if superuser:
         os.seteuid(65534)
     try:
@@ -103,11 +105,12 @@ def test_a_folder_of_images_that_cannot_be_read():
                 Image.new("RGB", (8, 8)).save(place / inner / f"{i}.png")
         probe = FolderProbe(kind="folder", path=name)
         assert len(load_probe(probe, Path()).ids) == 6
-        with without_rights(place / "closed"):
-            with refused(str(place / "closed"), "Permission denied"):
-                load_probe(probe, Path())
-            with refused(str(place / "closed"), "Permission denied"):
-                sample(place, each=None, total=2, seed=0)
+        for mode in (0o000, 0o744):  # not to be listed; to be listed, but not entered
+            with without_rights(place / "closed", mode):
+                with refused(str(place / "closed"), "Permission denied"):
+                    load_probe(probe, Path())
+                with refused(str(place / "closed"), "Permission denied"):
+                    sample(place, each=None, total=2, seed=0)
 
 
 def test_a_model_that_ends_the_process_has_failed():

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -152,46 +153,89 @@ def ends(pids: set[int]) -> bool:
 
 
 def test_no_worker_waits_while_another_has_two_groups(ray_session: None, waiter: type):
-    tasks = [Task(f"{i}", f"{i}", i) for i in range(2)]
     with open_engine("ray") as engine:
-        outcomes = list(engine.run(waiter, 2.0, tasks, Resources(gpus=0, workers=2)))
+        outcomes = list(engine.run(waiter, 2.0, numbered(2), Resources(gpus=0, workers=2)))
     assert len({o.value[0] for o in outcomes}) == 2
 
 
-def test_processes_stay_for_the_next_run_with_a_worker_of_its_own(ray_session: None, waiter: type):
-    """Until other resources are asked for, or the engine is left."""
-    tasks = [Task(f"{i}", f"{i}", i) for i in range(2)]
+def one_worker(cpus: int = 1) -> Resources:
+    return Resources(gpus=0, cpus=cpus, workers=1)
+
+
+def numbered(count: int) -> list[Task]:
+    return [Task(f"{i}", f"{i}", i) for i in range(count)]
+
+
+def test_processes_that_are_kept_get_a_worker_of_the_next_run(ray_session: None, waiter: type):
+    """Until other resources are asked for, or the block is left."""
     with open_engine("ray") as engine:
-        found = []
-        for wait, cpus in ((0.3, 1), (0.2, 1), (0.1, 2)):
-            needs = Resources(gpus=0, cpus=cpus, workers=1)
-            outcomes = list(engine.run(waiter, wait, tasks, needs))
-            assert {o.value[1:3] for o in outcomes} == {(wait, cpus)}
-            assert [o.value[3] for o in outcomes] == [1, 2]  # a worker not called before
-            found.append({o.value[0] for o in outcomes})
-        assert found[0] == found[1] != found[2]
-        assert ends(found[0])
-    assert ends(found[2])
+        with engine.kept():
+            found = []
+            for wait, cpus in ((0.3, 1), (0.2, 1), (0.1, 2)):
+                outcomes = list(engine.run(waiter, wait, numbered(2), one_worker(cpus)))
+                assert {o.value[1:3] for o in outcomes} == {(wait, cpus)}
+                assert [o.value[3] for o in outcomes] == [1, 2]  # a worker not called before
+                found.append({o.value[0] for o in outcomes})
+            assert found[0] == found[1] != found[2]
+            assert ends(found[0])
+        assert ends(found[2])
+        (outcome,) = engine.run(waiter, 0.0, numbered(1), one_worker())
+        assert ends({outcome.value[0]})
+
+
+def test_what_a_worker_held_is_let_go(ray_session: None, tmp_path: Path):
+    class Worker:
+        def __init__(self, shared: Path, slot: Slot) -> None:
+            self.shared, self.myself = shared, self  # a cycle, as models have
+
+        def __call__(self, payload: Any) -> None: ...
+
+        def __del__(self) -> None:
+            (self.shared / f"{os.getpid()}").touch()
+
+    with open_engine("ray") as engine, engine.kept():
+        list(engine.run(Worker, tmp_path, numbered(1), one_worker()))
+        until = time.monotonic() + 20
+        while not list(tmp_path.iterdir()) and time.monotonic() < until:
+            time.sleep(0.05)
+        (pid,) = (int(path.name) for path in tmp_path.iterdir())
+        assert Path(f"/proc/{pid}").exists()
 
 
 def test_a_run_that_is_given_up_leaves_no_work_behind(ray_session: None, waiter: type):
-    tasks = [Task(f"{i}", f"{i}", i) for i in range(9)]
-    with open_engine("ray") as engine:
-        run = engine.run(waiter, 1.0, tasks, Resources(gpus=0, workers=1))
+    with open_engine("ray") as engine, engine.kept():
+        run = engine.run(waiter, 1.0, numbered(9), one_worker())
         pid = next(run).value[0]  # it works on the next by now
         run.close()  # type: ignore[attr-defined]
         assert ends({pid})
-        (outcome,) = engine.run(waiter, 0.0, tasks[:1], Resources(gpus=0, workers=1))
+        (outcome,) = engine.run(waiter, 0.0, numbered(1), one_worker())
         assert outcome.value[1] == 0.0
 
 
+def test_a_process_in_which_something_failed_is_not_kept(ray_session: None):
+    class Worker:
+        def __init__(self, shared: None, slot: Slot) -> None: ...
+
+        def __call__(self, payload: int) -> int:
+            if payload == 1:
+                raise ValueError("bad luck")
+            return os.getpid()
+
+    with open_engine("ray") as engine, engine.kept():
+        outcomes = list(engine.run(Worker, None, numbered(2), one_worker()))
+        assert [o.error is None for o in outcomes] == [True, False]
+        (after,) = engine.run(Worker, None, numbered(1), one_worker())
+    assert after.value != outcomes[0].value
+
+
 def test_an_idle_process_that_dies_is_replaced(ray_session: None, waiter: type):
-    tasks = [Task(f"{i}", f"{i}", i) for i in range(4)]
-    with open_engine("ray") as engine:
-        pids = {o.value[0] for o in engine.run(waiter, 0.2, tasks, Resources(gpus=0))}
+    needs = Resources(gpus=0, workers=2)
+    with open_engine("ray") as engine, engine.kept():
+        pids = {o.value[0] for o in engine.run(waiter, 0.5, numbered(4), needs)}
+        assert len(pids) == 2
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
-        outcomes = list(engine.run(waiter, 0.0, tasks, Resources(gpus=0)))
+        outcomes = list(engine.run(waiter, 0.0, numbered(4), needs))
     assert [o.error for o in outcomes] == [None] * 4
     assert not pids & {o.value[0] for o in outcomes}
 
@@ -201,16 +245,34 @@ def test_a_factory_that_fails_is_told(ray_session: None):
         raise OSError("no such library")
 
     with open_engine("ray") as engine:
-        outcomes = list(engine.run(factory, None, squares(2), Resources(gpus=0)))
-    assert len(outcomes) == 6
-    assert all("OSError: no such library" in str(o.error) for o in outcomes)
+        outcomes = list(engine.run(factory, None, squares(2)[:2], one_worker()))
+    assert len(outcomes) == 2
+    assert all("tried 3 times (OSError: no such library)" in str(o.error) for o in outcomes)
+
+
+def test_one_bad_process_does_not_take_the_work_of_all(ray_session: None, tmp_path: Path):
+    """As on a machine that lacks something: its worker cannot be made, others can."""
+
+    class Worker:
+        def __init__(self, shared: Path, slot: Slot) -> None:
+            with suppress(FileExistsError):
+                shared.mkdir()  # by one process alone
+                raise OSError("no such library")
+
+        def __call__(self, payload: int) -> int:
+            return payload
+
+    needs = Resources(gpus=0, workers=2)
+    with open_engine("ray") as engine:
+        outcomes = list(engine.run(Worker, tmp_path / "first", numbered(8), needs))
+    assert sorted(o.value for o in outcomes) == list(range(8))
 
 
 def test_a_worker_that_a_machine_cannot_load_is_told(ray_session: None):
     """Its class is in a module that the other process does not have."""
     with open_engine("ray") as engine:
-        outcomes = list(engine.run(Absent, None, squares(2), Resources(gpus=0)))
-    assert len(outcomes) == 6
+        outcomes = list(engine.run(Absent, None, squares(2)[:2], one_worker()))
+    assert len(outcomes) == 2
     assert all("No module named 'test_ray'" in str(o.error) for o in outcomes), outcomes[0].error
 
 

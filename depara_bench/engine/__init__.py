@@ -9,6 +9,7 @@ is then called with one task's payload at a time. `shared` is sent to each machi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol
@@ -74,6 +75,13 @@ class Engine(Protocol):
 
         A worker that raises InputError stops everything: it is raised here. Any other exception
         is the failure of that task's group. A worker that dies is replaced.
+        """
+        ...
+
+    def kept(self) -> AbstractContextManager[None]:
+        """Inside, the workers' processes stay for the next `run` with the same resources, each with
+        a new worker. For many short runs of our own code: a process that is kept holds its CPUs,
+        and what foreign code left in it.
         """
         ...
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Any
 
@@ -40,6 +41,10 @@ class LocalEngine:
                     raise InputError(reply.value)
                 failure = reply.value if reply.kind == "failed" else None
                 yield Outcome(task, value=None if failure else reply.value, error=failure)
+
+    def kept(self) -> AbstractContextManager[None]:
+        """See `Engine.kept`: there is but this process."""
+        return nullcontext()
 
     def __enter__(self) -> Engine:
         return self

@@ -5,13 +5,13 @@ The only module that imports Ray.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -20,9 +20,10 @@ from typing import Any
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of tasks that were given up
 
 import ray
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import OutOfMemoryError, RayActorError, RayError
 
 from depara_bench.engine import Engine, Outcome, Resources, Slot, Task, Worker
 from depara_bench.engine.failure import Answer, answer
@@ -43,25 +44,21 @@ class _Actor:
         # The device comes from what was assigned, never from what could be seen: a worker
         # without a GPU may see all of the machine's.
         self._slot = Slot("cuda" if gpus > 0 else "cpu", threads)
+        self._worker: Worker | None = None
 
     def begin(self, factory: Callable[[Any, Slot], Worker], shared: Any) -> None:
         """From here on tasks are for a worker of this factory."""
-        self._worker: Worker | None = None
-        self._make = partial(factory, shared, self._slot)
+        self._worker = factory(shared, self._slot)
 
     def rest(self) -> None:
         """Let go of the worker and of what was shared with it."""
-        del self._worker, self._make
+        self._worker = None
+        gc.collect()
 
     def run(self, payload: Any, begun: None) -> Answer:
         """The answer to one task. `begun`: what `begin` returned, so that its error comes here."""
-        return answer(self._call, payload)
-
-    def _call(self, payload: Any) -> Any:
-        # Made where its errors are those of a task, and told.
-        if self._worker is None:
-            self._worker = self._make()
-        return self._worker(payload)
+        assert self._worker is not None
+        return answer(self._worker, payload)
 
 
 @dataclass
@@ -85,9 +82,6 @@ class _Seat:
 class RayEngine:
     """Workers are actors; one takes the next group from the queue when it is done with its own.
 
-    Their processes stay for the next `run` that asks for the same resources: starting one and
-    importing torch takes seconds, and comparing a large zoo by all methods is a hundred runs.
-
     `address` None starts a cluster on this machine and stops it at the end; otherwise the running
     one at "auto" or "host:port" is joined, and left running.
     """
@@ -98,6 +92,7 @@ class RayEngine:
         self.address = address
         self._started = False
         self._crew = _Crew()
+        self._keeps = False
 
     def __enter__(self) -> Engine:
         return self
@@ -134,6 +129,16 @@ class RayEngine:
             ray.shutdown()
             self._started = False
 
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """See `Engine.kept`."""
+        self._keeps = True
+        try:
+            yield
+        finally:
+            self._keeps = False
+            self._crew.dismiss()
+
     def run(
         self,
         factory: Callable[[Any, Slot], Worker],
@@ -155,6 +160,8 @@ class RayEngine:
             yield from queue.outcomes()
         finally:
             queue.close()
+            if not self._keeps:
+                self._crew.dismiss()
 
 
 @dataclass(frozen=True)
@@ -203,15 +210,17 @@ class _Crew:
 
     def hire(self) -> Any:
         """An idle actor, or a new one."""
-        if self._idle:
-            return self._idle.pop()
+        return self._idle.pop() if self._idle else self.new()
+
+    def new(self) -> Any:
+        """An actor that has done nothing yet."""
         assert self._kind is not None
         gpus, cpus = self._kind
         actor = ray.remote(_Actor).options(num_cpus=cpus, num_gpus=gpus, max_restarts=0)
         return actor.remote(gpus, cpus)
 
     def rest(self, actor: Any) -> None:
-        """Take back an actor that has done all it was given."""
+        """Take back an actor that has nothing to do any more."""
         actor.rest.remote()
         self._idle.append(actor)
 
@@ -223,8 +232,9 @@ class _Crew:
 
 
 def _end(actor: Any) -> None:
-    with suppress(RayError):
-        ray.kill(actor)
+    if ray.is_initialized():
+        with suppress(RayError):
+            ray.kill(actor)
 
 
 class _Queue:
@@ -245,9 +255,10 @@ class _Queue:
         self._waiting = waiting
         self._deaths: dict[str, int] = {}
         self._seats: list[_Seat] = []
+        self._failed = False
 
     def outcomes(self) -> Iterator[Outcome]:
-        self._seats = [_Seat(*self._hire()) for _ in range(self._need.workers)]
+        self._seats = [self._seated(self._crew.hire()) for _ in range(self._need.workers)]
         for seat in self._seats:
             self._feed(seat)
         while any(seat.given for seat in self._seats):
@@ -256,17 +267,17 @@ class _Queue:
             yield from self._settle(owner[done[0]], done[0])
 
     def close(self) -> None:
-        """Send the actors to rest; one that still works, because the run was given up, is ended."""
+        """Send the actors to rest. Those that still work, because the run was given up, are ended;
+        all are when something has failed, which may have spoilt the process it failed in.
+        """
         for seat in self._seats:
-            if seat.given:
+            if seat.given or self._failed:
                 _end(seat.actor)
             else:
                 self._crew.rest(seat.actor)
 
-    def _hire(self) -> tuple[Any, Any]:
-        """An actor, and the reference of its beginning."""
-        actor = self._crew.hire()
-        return actor, actor.begin.remote(self._factory, self._shared)
+    def _seated(self, actor: Any) -> _Seat:
+        return _Seat(actor, actor.begin.remote(self._factory, self._shared))
 
     def _feed(self, seat: _Seat) -> None:
         """Give a worker tasks until enough are in flight; a new group when it has done its own."""
@@ -282,15 +293,24 @@ class _Queue:
     def _settle(self, seat: _Seat, ref: Any) -> Iterator[Outcome]:
         try:
             reply: Answer = ray.get(ref)
-        except RayActorError as error:
-            yield from self._replace(seat, error)
+        except (RayActorError, OutOfMemoryError) as error:
+            reason = (
+                f"died {ATTEMPTS} times ({_cause(error)}); it may need more memory than there is"
+            )
+            yield from self._replace(seat, reason)
             return
-        except RayError as error:  # the answer was lost or could not be sent: the task's own fault
-            reply = Answer("failed", f"{type(error).__name__}: {_cause(error)}")
+        except RayError as error:
+            if _failed(seat.begun):
+                reason = f"could not be made, tried {ATTEMPTS} times ({_cause(error)})"
+                yield from self._replace(seat, reason)
+                return
+            # The answer was lost or could not be sent: the task's own fault.
+            reply = Answer("failed", _cause(error))
         task = seat.given.pop(ref)
         if reply.kind == "stop":
             raise InputError(reply.value)
         if reply.kind == "failed":
+            self._failed = True
             outcomes = [Outcome(task, error=reply.value)]
             outcomes += self._give_up(seat, task.group, reply.value)
         else:
@@ -310,8 +330,8 @@ class _Queue:
                 group.tasks.clear()
         return [Outcome(task, error=error) for task in dropped]
 
-    def _replace(self, seat: _Seat, error: RayActorError) -> Iterator[Outcome]:
-        """A worker died: keep what it had answered, put the rest back, hire another."""
+    def _replace(self, seat: _Seat, reason: str) -> Iterator[Outcome]:
+        """A worker is of no use: keep what it had answered, put the rest back, hire another."""
         for ref in list(seat.given):
             if _answered(ref):
                 yield from self._settle(seat, ref)
@@ -324,13 +344,10 @@ class _Queue:
             for task in reversed(lost):
                 self._return(seat, task)
             if self._deaths[culprit.key] >= ATTEMPTS:
-                reason = (
-                    f"its worker died {ATTEMPTS} times ({str(error).strip().splitlines()[0]});"
-                    f" it may need more memory than the machine has"
-                )
-                yield from self._give_up(seat, culprit.group, reason)
-        self._crew.dismiss()  # a machine that was lost may have taken idle actors along
-        seat.actor, seat.begun = self._hire()
+                yield from self._give_up(seat, culprit.group, f"its worker {reason}")
+        _end(seat.actor)
+        fresh = self._seated(self._crew.new())
+        seat.actor, seat.begun = fresh.actor, fresh.begun
         self._feed(seat)
 
     def _return(self, seat: _Seat, task: Task) -> None:
@@ -343,8 +360,15 @@ class _Queue:
 
 
 def _cause(error: RayError) -> str:
-    """The line of a remote traceback that says what it was: the last."""
-    return str(error).strip().splitlines()[-1]
+    """What was raised, in one line: that of the remote exception, where it is one."""
+    inner = getattr(error, "cause", None) or error
+    first = (str(inner).strip().splitlines() or [""])[0]
+    return f"{type(inner).__name__}: {first}"
+
+
+def _failed(ref: Any) -> bool:
+    """Whether a call has ended with an error."""
+    return bool(ray.wait([ref], timeout=0)[0]) and not _answered(ref)
 
 
 def _answered(ref: Any) -> bool:

@@ -58,7 +58,7 @@ def _plug_ins() -> dict[str, list[EntryPoint]]:
 
 @cache
 def _installed(path: tuple[str, ...]) -> dict[str, list[EntryPoint]]:
-    """What is registered under these folders; looking through them takes longer than a method."""
+    """What is registered there when first asked; to look again takes longer than a method."""
     found: dict[str, list[EntryPoint]] = {}
     for point in entry_points(group=GROUP):
         found.setdefault(point.name, []).append(point)
