@@ -289,15 +289,23 @@ def test_everything_but_the_ray_engine_works_without_ray(job: MakeJob, tmp_path:
     )
     env = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
 
-    def call(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "depara_bench", *map(str, arguments)]
-        return subprocess.run(command, env=env, capture_output=True, text=True)
-
-    done = call("run", job(), "--out", tmp_path / "out", "--engine", "local")
-    assert done.returncode == 0, done.stderr
-    refused = call("run", job(), "--out", tmp_path / "out", "--engine", "ray")
-    assert refused.returncode == 2 and "Ray is not installed" in refused.stderr
-    assert refused.stderr.count("\n") == 1
+    code = (
+        "import sys\n"
+        "from depara_bench.cli import main\n"
+        "for engine in ('local', 'ray'):\n"
+        "    sys.argv[-1] = engine\n"
+        "    try:\n"
+        "        main()\n"
+        "    except SystemExit as stop:\n"
+        "        print(engine, stop.code, file=sys.stderr)\n"
+    )
+    words = ["run", job(), "--out", tmp_path / "out", "--quiet", "--engine", ""]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], env=env, capture_output=True, text=True, check=True
+    )
+    local, refused, ray = done.stderr.splitlines()
+    assert (local, ray) == ("local 0", "ray 2"), done.stderr
+    assert "Ray is not installed" in refused
 
 
 def test_rooms_train_trains_and_tells_of_the_gate(command: Command, tmp_path: Path):
