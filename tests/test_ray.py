@@ -26,6 +26,18 @@ Command = Callable[..., Result]
 MakeJob = Callable[..., Path]
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:99999", "localhost:gcs"])
+def test_an_address_where_nobody_listens(
+    command: Command, job: MakeJob, tmp_path: Path, address: str
+):
+    """One line, before anything is begun."""
+    out = tmp_path / "out"
+    result = command("run", job(), "--out", out, "--engine", "ray", "--address", address)
+    assert result.code == 2 and result.err.count("\n") == 1, result.err
+    assert f"--address {address}: nobody answers" in result.err
+    assert not out.exists()
+
+
 def squares(count: int) -> list[Task]:
     return [Task(f"{g}/{i}", f"{g}", (g, i)) for g in range(3) for i in range(count)]
 

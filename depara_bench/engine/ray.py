@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import socket
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -89,6 +90,8 @@ class RayEngine:
     name = "ray"
 
     def __init__(self, address: str | None = None) -> None:
+        if address is not None:
+            _knock(address)
         self.address = address
         self._started = False
         self._crew = _Crew()
@@ -162,6 +165,22 @@ class RayEngine:
             queue.close()
             if not self._keeps:
                 self._crew.dismiss()
+
+
+def _knock(address: str) -> None:
+    """Raise InputError where nobody listens at host:port: Ray would try for minutes before it says
+    so, and the work would have begun.
+    """
+    host, colon, port = address.rpartition(":")
+    if not colon or "://" in address:
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise InputError(
+            f"--address {address}: nobody answers there ({error}); give host:port of the head of a"
+            f" running cluster, or 'auto' on one of its machines"
+        ) from error
 
 
 @dataclass(frozen=True)
