@@ -8,23 +8,28 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from depara_bench.engine import Engine, Resources, Slot, Task
 from depara_bench.errors import InputError
 from depara_bench.extract import (
     check_finite,
     exact_arithmetic,
-    extract,
     find_embedding,
     pixel_ends,
     prepare,
 )
 from depara_bench.job import AttributionSettings
 from depara_bench.loaders import load
+from depara_bench.loaders.digest import digest
 from depara_bench.preprocess import to_input
+from depara_bench.rows import try_out
+from depara_bench.shards import Digest
+from depara_bench.trial import Trial, two_images
 from depara_bench.zoo import AnySpec
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -42,8 +47,9 @@ class Checked:
 
     features: length F of its embedding; pixels: length D of its maps; parameters: their number.
     uncovered: by attribution method, where the model does what the method has no rule for; without
-    the methods that have a rule for all of it. error: one line; None when all is well. mistake: the
-    error is in what the user gave (manifest, file), not in what the model computes.
+    the methods that have a rule for all of it. loaded: what the model is; None where it could not
+    be loaded. error: one line; None when all is well. mistake: the error is in what the user gave
+    (manifest, file), not in what the model computes.
     """
 
     model: str
@@ -51,6 +57,7 @@ class Checked:
     pixels: int = 0
     parameters: int = 0
     uncovered: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    loaded: Digest | None = None
     error: str | None = None
     mistake: bool = False
 
@@ -71,37 +78,34 @@ class Checker:
             return Checked(spec.name, error=str(error), mistake=True)
 
     def _check(self, spec: AnySpec) -> Checked:
+        folder = self.shared.manifest_folder
+        model = load(spec, folder, allow_code=self.shared.allow_code)
+        loaded = digest(spec, model, folder)
+        try:
+            return self._tried(spec, model, loaded)
+        except InputError:
+            raise
+        except Exception as error:  # of the model's own computation: foreign code
+            return Checked(spec.name, loaded=loaded, error=str(error) or type(error).__name__)
+
+    def _tried(self, spec: AnySpec, model: nn.Module, loaded: Digest) -> Checked:
         settings, device = self.shared.attribution, self.slot.device
-        model = load(spec, self.shared.manifest_folder, allow_code=self.shared.allow_code)
         node = find_embedding(model.to(device), spec.embedding, spec.name)
+        trial = Trial(spec, model, node, settings, device)
+        extracted = try_out(trial)
+        check_finite(extracted, ["trial 0", "trial 1"], spec.name)
         height, width = spec.input.height_width
-        images = np.random.default_rng(0).integers(0, 256, (2, height, width, 3), dtype=np.uint8)
-        inputs, ends = to_input(list(images), spec.input), pixel_ends(spec.input)
-        methods = settings.made()
-        extracted = extract(
-            model,
-            node,
-            inputs,
-            methods=methods,
-            scalar=settings.scalar,
-            channels=settings.channels,
-            grid=settings.grid,
-            ends=ends,
-            batch_size=2,
-            device=device,
-            name=spec.name,
-        )
-        check_finite(extracted, ["noise 0", "noise 1"], spec.name)
-        one = prepare(
-            model, node, inputs[:1].to(device), scalar=settings.scalar, ends=ends, name=spec.name
-        )
-        uncovered = {name: method.uncovered(one) for name, method in methods.items()}
+        inputs = to_input(two_images(height, width)[:1], spec.input).to(device)
+        ends = pixel_ends(spec.input)
+        one = prepare(model, node, inputs, scalar=settings.scalar, ends=ends, name=spec.name)
+        uncovered = {name: method.uncovered(one) for name, method in settings.made().items()}
         return Checked(
             model=spec.name,
             features=extracted.features.shape[1],
             pixels=math.prod(settings.grid or (height, width)),
             parameters=sum(parameter.numel() for parameter in model.parameters()),
             uncovered={name: places for name, places in uncovered.items() if places},
+            loaded=loaded,
         )
 
 

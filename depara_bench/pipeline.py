@@ -19,7 +19,15 @@ from depara_bench.engine.local import LocalEngine
 from depara_bench.errors import InputError, RunError
 from depara_bench.loaders.weights import file_sha256
 from depara_bench.methods import compute, resolve, task_count
-from depara_bench.plan import Plan, check_sizes, check_space, missing_blocks, small_images
+from depara_bench.plan import (
+    Found,
+    Plan,
+    check_sizes,
+    check_space,
+    find_shards,
+    missing_blocks,
+    small_images,
+)
 from depara_bench.probe import RoomsProbe
 from depara_bench.record import Record
 from depara_bench.reduce import (
@@ -31,12 +39,12 @@ from depara_bench.reduce import (
     reduce,
     reduce_tasks,
 )
-from depara_bench.shards import check_origin, fingerprint, shard_path
+from depara_bench.shards import Origin, check_origin, fingerprint, shard_path
 from depara_bench.storage import Folder
 from depara_bench.tables import write_table
 from depara_bench.terminal import Terminal
 from depara_bench.worker import Extractor, ModelBlock, Shared
-from depara_bench.zoo import AnySpec
+from depara_bench.zoo import RUNS_CODE, AnySpec
 
 # More models than this are checked by the engine's workers; fewer are done before an engine starts.
 _CHECK_HERE = 64
@@ -111,7 +119,6 @@ def extract_stage(
     plan: Plan, missing: list[ModelBlock], engine: Engine, record: Record, terminal: Terminal
 ) -> None:
     """Compute the missing shards. Models that fail are noted in the record; the others go on."""
-    record["shards"]["reused"] = plan.blocks * len(plan.zoo.models) - len(missing)
     shared = Shared(
         probe=plan.probe,
         attribution=plan.job.attribution,
@@ -132,7 +139,7 @@ def extract_stage(
                 record["shards"]["computed"] += 1
             else:
                 failures.setdefault(outcome.task.group, outcome.error)
-    record["failures"] = [{"model": name, "error": error} for name, error in failures.items()]
+    record["failures"] += [{"model": name, "error": error} for name, error in failures.items()]
 
 
 def check_shards(folder: Folder, record: Mapping[str, Any], terminal: Terminal) -> None:
@@ -263,18 +270,20 @@ def run_extraction(plan: Plan, engine: Engine, terminal: Terminal) -> Record:
     """Plan to shards. The engine is started only when something has to be computed."""
     record: Record = new_record(plan, engine)
     with stage(record, "verify", terminal):
-        missing = missing_blocks(plan, terminal)
+        found = find_shards(plan, terminal)
+    for line in _kept(found):
+        terminal.say(line)
+    specs = [model for model in plan.zoo.models if _needs_check(plan, found, model)]
     checked: list[Checked] = []
-    if missing:
+    if specs:
         inputs = {model.name: model.input for model in plan.zoo.models}
         check_sizes(plan.probe, inputs)
-        if line := small_images(plan.probe, inputs):
-            terminal.say(line)
-        todo = {work.spec.name for work in missing}
+        if small := small_images(plan.probe, inputs):
+            terminal.say(small)
         with stage(record, "check", terminal):
-            specs = [model for model in plan.zoo.models if model.name in todo]
             checked = check_stage(plan, specs, engine, terminal)
-            check_space(plan, checked, missing)
+    missing = _settle(plan, found, checked, record)
+    check_space(plan, checked, missing)
     record["attribution_notes"] = _notes(plan, checked)
     for line in _told(record["attribution_notes"]):
         terminal.say(line)
@@ -285,6 +294,52 @@ def run_extraction(plan: Plan, engine: Engine, terminal: Terminal) -> Record:
     with stage(record, "extract", terminal):
         extract_stage(plan, missing, engine, record, terminal)
     return record
+
+
+def _needs_check(plan: Plan, found: Found, model: AnySpec) -> bool:
+    """A model that has something to compute; one that code makes, of which only loading it tells
+    whether it is still the same; one whose shards are of several states.
+    """
+    whole = len(found.whole.get(model.name, {}))
+    return whole < plan.blocks or len(found.origins(model.name)) > 1 or model.loader in RUNS_CODE
+
+
+def _settle(plan: Plan, found: Found, checked: list[Checked], record: Record) -> list[ModelBlock]:
+    """What is to be computed, now that the models' states are known; the record gets the models'
+    fingerprints, what is kept, and those that could not be loaded.
+    """
+    loaded = {
+        model.name: next(iter(found.origins(model.name))).loaded
+        for model in plan.zoo.models
+        if found.origins(model.name)
+    }
+    for result in checked:
+        loaded.pop(result.model, None)
+        if result.loaded is not None:
+            loaded[result.model] = result.loaded
+        else:
+            record["failures"].append({"model": result.model, "error": f"{result.error}"})
+    for model in record["zoo"]["models"]:
+        if model["name"] in loaded:
+            model["fingerprint"] = Origin(model["fingerprint"], loaded[model["name"]]).fingerprint
+    missing = missing_blocks(plan, found, loaded)
+    record["shards"]["reused"] = plan.blocks * len(loaded) - len(missing)
+    if found.left_out:
+        record["shards"]["left_out"] = dict(found.left_out)
+    return missing
+
+
+def _kept(found: Found) -> list[str]:
+    """What is told of the shards of an earlier run that this one does not use."""
+    lines = []
+    if found.left_out:
+        lines.append(
+            f"{sum(found.left_out.values())} shards of models that this job leaves out stay:"
+            f" {', '.join(found.left_out)}"
+        )
+    if found.replaced:
+        lines.append(f"{found.replaced} shards are damaged, or of other settings, and are replaced")
+    return lines
 
 
 def _told(notes: Record) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,7 +19,13 @@ from depara_bench.job import AttributionSettings, Job, JobFile
 from depara_bench.labels import Labels, read_labels
 from depara_bench.owned import check_folder, is_left_over
 from depara_bench.probe import Probe, load_probe
-from depara_bench.shards import fingerprint, is_complete, parse_shard_path, shard_path
+from depara_bench.shards import (
+    Digest,
+    Origin,
+    fingerprint,
+    parse_shard_path,
+    read_origin,
+)
 from depara_bench.storage import Folder
 from depara_bench.terminal import Terminal
 from depara_bench.worker import ModelBlock
@@ -30,7 +37,9 @@ MOST_PIXELS = 1 << 27
 
 @dataclass(frozen=True)
 class Plan:
-    """A job, resolved: the models with the fingerprints of their shards, the probe, the folder."""
+    """A job, resolved: the models with the keys of their shards (see `Origin`), the probe, the
+    folder.
+    """
 
     job: Job
     zoo: Zoo
@@ -137,35 +146,66 @@ def common_grid(attribution: AttributionSettings, zoo: Zoo) -> tuple[int, int] |
     return min(heights), min(widths)
 
 
-def missing_blocks(plan: Plan, terminal: Terminal) -> list[ModelBlock]:
-    """The units of work whose shard is not there, not whole, or of other settings; in the order
-    model by model. What killed processes left half-written, and shards of no use, are deleted.
+@dataclass(frozen=True)
+class Found:
+    """The shards of an earlier run. whole: those that this plan can use, by model and block.
+    left_out: by model, how many there are of models that the job leaves out; they stay. replaced:
+    how many are of other settings, and so of no use.
     """
-    wanted = {
-        shard_path(model.name, block): ModelBlock(model, block, plan.keys[model.name])
-        for model in plan.zoo.models
-        for block in range(plan.blocks)
-    }
+
+    whole: Mapping[str, Mapping[int, Origin]]
+    left_out: Mapping[str, int]
+    replaced: int
+
+    def origins(self, model: str) -> set[Origin]:
+        """What the whole shards of a model were made from: one thing, if all is well."""
+        return set(self.whole.get(model, {}).values())
+
+
+def find_shards(plan: Plan, terminal: Terminal) -> Found:
+    """Look through the shards of an earlier run. What killed processes left half-written is
+    deleted, and shards of the job's models that fit no block of it.
+    """
     there = plan.folder.files("shards")
-    stale = [p for p in there if is_left_over(p) or (parse_shard_path(p) and p not in wanted)]
-    plan.folder.delete(stale)
-    present = [path for path in there if path in wanted]
+    shards = {path: parsed for path in there if (parsed := parse_shard_path(path))}
+    left_out = Counter(model for model, _ in shards.values() if model not in plan.keys)
+    ours = {path: of for path, of in shards.items() if of[0] in plan.keys}
     blocks = plan.probe.blocks(plan.job.block_size)
+    beyond = [path for path, (_, block) in ours.items() if block >= len(blocks)]
+    plan.folder.delete([*filter(is_left_over, there), *beyond])
+    present = {path: of for path, of in ours.items() if of[1] < len(blocks)}
 
-    def whole(path: str) -> bool:
-        work = wanted[path]
-        return is_complete(plan.folder, path, work.key, blocks[work.block], plan.probe.ids)
+    def origin(path: str) -> Origin | None:
+        model, block = present[path]
+        return read_origin(plan.folder, path, plan.keys[model], blocks[block], plan.probe.ids)
 
-    complete: set[str] = set()
+    whole: dict[str, dict[int, Origin]] = {}
+    used = 0
     with (
         terminal.progress("verify", len(present), "shards") as advance,
         ThreadPoolExecutor() as pool,
     ):
-        for path, good in zip(present, pool.map(whole, present), strict=True):
+        for (model, block), found in zip(present.values(), pool.map(origin, present), strict=True):
             advance(1)
-            if good:
-                complete.add(path)
-    return [work for path, work in wanted.items() if path not in complete]
+            if found is not None:
+                whole.setdefault(model, {})[block] = found
+                used += 1
+    return Found(whole, dict(left_out), len(ours) - used)
+
+
+def missing_blocks(plan: Plan, found: Found, loaded: Mapping[str, Digest]) -> list[ModelBlock]:
+    """The units of work whose shard is not there, not whole, of other settings, or of another model
+    than the one that was `loaded` (by name); model by model. Models that could not be loaded are
+    passed over.
+    """
+    return [
+        ModelBlock(model, block, origin)
+        for model in plan.zoo.models
+        if model.name in loaded
+        for origin in [Origin(plan.keys[model.name], loaded[model.name])]
+        for block in range(plan.blocks)
+        if found.whole.get(model.name, {}).get(block) != origin
+    ]
 
 
 def check_sizes(probe: Probe, inputs: Mapping[str, InputSpec]) -> None:

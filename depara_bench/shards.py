@@ -53,6 +53,35 @@ def fingerprint(**what: Any) -> str:
 
 
 @dataclass(frozen=True)
+class Digest:
+    """tensors: SHA-256 of a model's tensors by name (parameters, buffers and others that its parts
+    hold) and, for a factory, of its code. settings: of the numbers and words that the parts of a
+    factory's model hold besides; "" for others.
+    """
+
+    tensors: str
+    settings: str
+
+
+UNKNOWN = Digest("", "")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a shard was made from. key: fingerprint of all that can be told before the model is
+    loaded (manifest entry, probe, settings); loaded: what then was.
+    """
+
+    key: str
+    loaded: Digest
+
+    @property
+    def fingerprint(self) -> str:
+        """One value for all of it."""
+        return fingerprint(key=self.key, loaded=[self.loaded.tensors, self.loaded.settings])
+
+
+@dataclass(frozen=True)
 class Shard:
     """index (n,) int32; images: n ids; columns: "feature" and attribution methods by name, each
     (n, width) float32.
@@ -72,8 +101,10 @@ class Shard:
         return crc
 
 
-def encode_shard(shard: Shard, key: str) -> memoryview:
-    """The shard as the bytes of a Parquet file, with fingerprint `key` in its footer."""
+def encode_shard(shard: Shard, key: str, loaded: Digest = UNKNOWN) -> memoryview:
+    """The shard as the bytes of a Parquet file; in its footer the fingerprint `key` of its origin,
+    and what of that was `loaded`.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -93,6 +124,8 @@ def encode_shard(shard: Shard, key: str) -> memoryview:
     metadata = {
         "depara.schema": str(SCHEMA_VERSION),
         "depara.fingerprint": key,
+        "depara.tensors": loaded.tensors,
+        "depara.settings": loaded.settings,
         "depara.crc32": f"{shard.checksum():08x}",
     }
     table = pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=metadata))
@@ -111,33 +144,38 @@ def encode_shard(shard: Shard, key: str) -> memoryview:
     return memoryview(sink.getvalue())
 
 
-def is_complete(folder: Folder, path: str, key: str, block: range, images: Sequence[str]) -> bool:
-    """True when the shard is there, made from what `key` says, of that block of the images (ids of
-    the whole probe set), and every value is as written.
+def read_origin(
+    folder: Folder, path: str, key: str, block: range, images: Sequence[str]
+) -> Origin | None:
+    """What the shard was made from; None unless it is there, made from what `key` says, of that
+    block of the images (ids of the whole probe set), and every value is as written.
     """
     import pyarrow as pa
 
     try:
         content = folder.read(path)
         if content is None:
-            return False
+            return None
         with _open(pa.BufferReader(content)) as file:
             metadata = _metadata(file)
-            if metadata.get("depara.fingerprint") != key:
-                return False
+            loaded = Digest(metadata["depara.tensors"], metadata["depara.settings"])
+            origin = Origin(key, loaded)
+            if metadata.get("depara.fingerprint") != origin.fingerprint:
+                return None
             shard = _to_shard(file.read())
     except Exception:  # what is read from a damaged footer can be wrong in any way
-        return False
-    return (
+        return None
+    whole = (
         shard.index.tolist() == list(block)
         and shard.images == [images[position] for position in block]
         and f"{shard.checksum():08x}" == metadata.get("depara.crc32")
     )
+    return origin if whole else None
 
 
 def check_origin(folder: Folder, model: str, block: int, key: str, first: int) -> None:
     """Raise RunError unless the shard was made from what `key` says and begins with image `first`:
-    a look at its footer and its index, where `is_complete` reads it all.
+    a look at its footer and its index, where `read_origin` reads it all.
     """
     path = shard_path(model, block)
     with _reading(folder, path) as file:

@@ -19,9 +19,10 @@ from depara_bench.extract import (
 )
 from depara_bench.job import AttributionSettings
 from depara_bench.loaders import load
+from depara_bench.loaders.digest import digest
 from depara_bench.preprocess import fit, to_input
 from depara_bench.probe import Probe
-from depara_bench.shards import Shard, encode_shard, shard_path
+from depara_bench.shards import Origin, Shard, encode_shard, shard_path
 from depara_bench.storage import Folder
 from depara_bench.zoo import AnySpec
 
@@ -44,11 +45,11 @@ class Shared:
 
 @dataclass(frozen=True)
 class ModelBlock:
-    """One unit of work: a model, a block of images, and the fingerprint of the shard."""
+    """One unit of work: a model, a block of images, and what the shard is to be made from."""
 
     spec: AnySpec
     block: int
-    key: str
+    origin: Origin
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,9 @@ class Extractor:
         """Compute and write one shard."""
         try:
             with exact_arithmetic(self.slot.threads):
-                content = encode_shard(self._compute(work), work.key)
+                content = encode_shard(
+                    self._compute(work), work.origin.fingerprint, work.origin.loaded
+                )
         except InputError as error:
             # Every model was checked before the start. What is wrong with one now (its file was
             # taken away, say) is that model's failure; the others go on.
@@ -82,10 +85,18 @@ class Extractor:
         self.shared.folder.write(shard_path(work.spec.name, work.block), content)
         return Receipt(images=len(self._blocks[work.block]), bytes=len(content))
 
-    def _load(self, spec: AnySpec) -> nn.Module:
+    def _load(self, work: ModelBlock) -> nn.Module:
+        spec, folder = work.spec, self.shared.manifest_folder
         if self._spec != spec:
             self._model = self._spec = None  # free the last model before the next one is loaded
-            model = load(spec, self.shared.manifest_folder, allow_code=self.shared.allow_code)
+            model = load(spec, folder, allow_code=self.shared.allow_code)
+            if digest(spec, model, folder).tensors != work.origin.loaded.tensors:
+                raise RunError(
+                    f"model '{spec.name}': is another one here than at the check: its file or code"
+                    f" was changed meanwhile or differs between machines, or it draws values anew"
+                    f" each time it is built, by a generator that the manifest's 'seed' does not"
+                    f" reach; mend that, and run again"
+                )
             self._model = model.to(self.slot.device)
             self._spec = spec
         loaded: nn.Module = self._model
@@ -93,7 +104,7 @@ class Extractor:
 
     def _compute(self, work: ModelBlock) -> Shard:
         shared, spec = self.shared, work.spec
-        model = self._load(spec)
+        model = self._load(work)
         block = self._blocks[work.block]
         ids = [shared.probe.ids[i] for i in block]
         images = [fit(image, spec.input) for image in self._decoded(work.block)]

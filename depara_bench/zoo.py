@@ -169,12 +169,17 @@ class TorchscriptSpec(_Spec):
 
 
 class PythonSpec(_Spec):
-    """A factory "package.module:function" that returns the model. Runs code: needs the flag."""
+    """A factory "package.module:function" that returns the model. Runs code: needs the flag.
+
+    seed: of the generators of torch, numpy and random, from which the factory draws what no file
+    fills.
+    """
 
     loader: Literal["python"]
     factory: str = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
     weights: str | None = None
     sha256: Sha256 | None = None
+    seed: int = Field(default=0, ge=0, lt=2**63)
 
 
 AnySpec = (

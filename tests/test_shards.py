@@ -17,13 +17,15 @@ import pytest
 
 from depara_bench.errors import InputError, RunError
 from depara_bench.shards import (
+    UNKNOWN,
+    Origin,
     Shard,
     encode_shard,
     fingerprint,
-    is_complete,
     parse_shard_path,
     read_column,
     read_groups,
+    read_origin,
     shard_path,
 )
 from depara_bench.storage import Folder, storage_errors
@@ -65,7 +67,7 @@ def groups_of(
 def complete(folder: Folder, key: str, block: range = range(10, 16)) -> bool:
     """Whether the shard is `example()`, made from `key`, of images 10 to 15 of the probe."""
     ids = [f"another {i}" for i in range(10)] + list(example().images)
-    return is_complete(folder, PATH, key, block, ids)
+    return read_origin(folder, PATH, key, block, ids) == Origin(key, UNKNOWN)
 
 
 def same(a: Shard, b: Shard) -> bool:
@@ -85,7 +87,7 @@ def test_round_trip_bit_by_bit(tmp_path: Path) -> None:
     shard = example()
     shard.columns["feature"][0] = [-0.0, 1e-45, -3.4e38, 1e-38, 0.1]
     folder = Folder(str(tmp_path))
-    folder.write(PATH, encode_shard(shard, "key"))
+    folder.write(PATH, encode_shard(shard, Origin("key", UNKNOWN).fingerprint))
     assert complete(folder, "key")
     assert same(read_plain(tmp_path / PATH), shard)
     for name, values in shard.columns.items():
@@ -95,7 +97,7 @@ def test_round_trip_bit_by_bit(tmp_path: Path) -> None:
 def test_schema_is_contract_c2(tmp_path: Path) -> None:
     """Types, order, no nulls, no compression, no dictionary; opened without this package."""
     shard = example()
-    Folder(str(tmp_path)).write(PATH, encode_shard(shard, "key"))
+    Folder(str(tmp_path)).write(PATH, encode_shard(shard, Origin("key", UNKNOWN).fingerprint))
     file = pq.ParquetFile(tmp_path / PATH)
     floats = pa.field("element", pa.float32(), nullable=False)
     expected = [
@@ -114,7 +116,7 @@ def test_schema_is_contract_c2(tmp_path: Path) -> None:
         assert not chunk.has_dictionary_page
         assert not any("DICTIONARY" in encoding for encoding in chunk.encodings)
     metadata = file.schema_arrow.metadata
-    assert metadata[b"depara.fingerprint"] == b"key"
+    assert metadata[b"depara.fingerprint"].decode() == Origin("key", UNKNOWN).fingerprint
     assert metadata[b"depara.schema"] == b"1"
     assert int(metadata[b"depara.crc32"], 16) == shard.checksum()
     frame = pd.read_parquet(tmp_path / PATH, partitioning=None)
@@ -185,7 +187,7 @@ def test_incomplete_when_missing_or_of_another_key(tmp_path: Path) -> None:
     """No file, another fingerprint, and text that is no Parquet are all incomplete."""
     folder = Folder(str(tmp_path))
     assert not complete(folder, "key")
-    folder.write(PATH, encode_shard(example(), "key"))
+    folder.write(PATH, encode_shard(example(), Origin("key", UNKNOWN).fingerprint))
     assert complete(folder, "key")
     assert not complete(folder, "another")
     assert not complete(folder, "key", range(9, 15))
@@ -209,7 +211,13 @@ def test_incomplete_when_written_by_another_schema(
 ) -> None:
     """Other columns or types under the right fingerprint are incomplete, not a crash."""
     table = pa.table(columns)
-    table = table.replace_schema_metadata({"depara.fingerprint": "key", "depara.crc32": "00000000"})
+    footer = {
+        "depara.fingerprint": Origin("key", UNKNOWN).fingerprint,
+        "depara.tensors": "",
+        "depara.settings": "",
+        "depara.crc32": "00000000",
+    }
+    table = table.replace_schema_metadata(footer)
     (tmp_path / PATH).parent.mkdir(parents=True)
     pq.write_table(table, tmp_path / PATH)
     assert not complete(Folder(str(tmp_path)), "key")
@@ -218,7 +226,7 @@ def test_incomplete_when_written_by_another_schema(
 def test_truncated_anywhere_is_incomplete(tmp_path: Path) -> None:
     """A file cut at any of many lengths is incomplete, and reading it names it."""
     folder = Folder(str(tmp_path))
-    content = bytes(encode_shard(example(), "key"))
+    content = bytes(encode_shard(example(), Origin("key", UNKNOWN).fingerprint))
     for length in [*range(0, len(content), 97), len(content) - 8, len(content) - 1]:
         folder.write(PATH, content[:length])
         assert not complete(folder, "key")
@@ -230,7 +238,7 @@ def test_every_flipped_byte_is_found_or_harmless(tmp_path: Path) -> None:
     """With any one byte changed a shard is incomplete, or reads exactly as it was written."""
     shard = example()
     folder = Folder(str(tmp_path))
-    content = bytes(encode_shard(shard, "key"))
+    content = bytes(encode_shard(shard, Origin("key", UNKNOWN).fingerprint))
     rng = random.Random(0)
     footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
     positions = {*rng.sample(range(footer), 150), *rng.sample(range(footer, len(content)), 200)}
@@ -249,7 +257,7 @@ def test_every_flipped_byte_is_found_or_harmless(tmp_path: Path) -> None:
         else:
             assert same(read_plain(tmp_path / PATH), shard), position
             metadata = pq.read_schema(tmp_path / PATH).metadata
-            assert metadata[b"depara.fingerprint"] == b"key"
+            assert metadata[b"depara.fingerprint"].decode() == Origin("key", UNKNOWN).fingerprint
     assert found > 100
 
 
@@ -274,12 +282,14 @@ def test_every_changed_value_is_found(tmp_path: Path) -> None:
 def test_errors_name_the_file(tmp_path: Path) -> None:
     """A missing shard and a missing column: one line with the file's path."""
     folder = Folder(str(tmp_path))
-    folder.write(PATH, encode_shard(example(), "key"))
+    folder.write(PATH, encode_shard(example(), Origin("key", UNKNOWN).fingerprint))
     with pytest.raises(RunError, match=r"model=m/block=00001\.parquet: is missing; run"):
         read_column(folder, "m", 2, "feature")
     with pytest.raises(RunError, match=r"block=00000\.parquet: is damaged .*lrp.* does not exist"):
         read_column(folder, "m", 1, "lrp")
-    folder.write(shard_path("n", 0), encode_shard(example(rows=5), "key"))
+    folder.write(
+        shard_path("n", 0), encode_shard(example(rows=5), Origin("key", UNKNOWN).fingerprint)
+    )
     with pytest.raises(RunError, match=r"model=n/block=00000\.parquet"):
         groups_of(folder, ["m", "n"], 1, "feature")
 

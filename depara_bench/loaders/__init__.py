@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from depara_bench.loaders.process import isolated
 from depara_bench.zoo import AnySpec
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 def load(spec: AnySpec, base: Path, *, allow_code: bool = False) -> nn.Module:
@@ -19,9 +20,26 @@ def load(spec: AnySpec, base: Path, *, allow_code: bool = False) -> nn.Module:
     `base` is the manifest's folder, against which relative weight paths are read.
     Raises InputError (file, what, how to mend) when weights are missing, have another hash than
     the manifest says, do not fit the architecture, or would have to run code that is not allowed.
+
+    Parameters of other precision become float32. What loading changes in the process as a whole
+    (torch's default type, say) is put back.
     """
-    module: nn.Module = _loader(spec.loader)(spec, base, allow_code)
-    return module.eval().requires_grad_(False)
+    with isolated():
+        module: nn.Module = _loader(spec.loader)(spec, base, allow_code)
+        if any(_is_other_precision(value) for value in _tensors(module)):
+            module.float()
+        return module.eval().requires_grad_(False)
+
+
+def _tensors(module: nn.Module) -> Iterator[Tensor]:
+    yield from module.parameters()
+    yield from module.buffers()
+
+
+def _is_other_precision(value: Tensor) -> bool:
+    import torch
+
+    return value.is_floating_point() and value.dtype != torch.float32
 
 
 def _loader(kind: str) -> Callable[[Any, Path, bool], nn.Module]:

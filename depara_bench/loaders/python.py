@@ -1,4 +1,8 @@
-"""Models that a function of the user's own code returns. Runs only when the user allows it."""
+"""Models that a function of the user's own code returns. Runs only when the user allows it.
+
+A model must be the same in every process that builds it: generators are seeded, and the user's
+modules are run anew for each model, so that nothing is left of what was built before.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.machinery import PathFinder
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from depara_bench.errors import InputError
-from depara_bench.loaders import weights
+from depara_bench.loaders import sources, weights
 from depara_bench.loaders.locate import locate
+from depara_bench.loaders.seeded import seeded
 from depara_bench.zoo import PythonSpec
 
 if TYPE_CHECKING:
@@ -32,11 +38,14 @@ def load(spec: PythonSpec, base: Path, allow_code: bool) -> nn.Module:
             f"{where} runs code from the manifest, which is off;"
             " read that code, then allow it for this run with --allow-code"
         )
-    factory = _factory(spec.factory, base.resolve(), where)
-    try:
-        model = factory()
-    except FOREIGN as error:
-        raise InputError(f"{where} failed ({_line(error)}); mend the function") from error
+    base = base.resolve()
+    with _first_on_path(base):
+        factory = _factory(spec, base, where)
+        try:
+            with seeded(spec.seed):
+                model = factory()
+        except FOREIGN as error:
+            raise InputError(f"{where} failed ({_line(error)}); mend the function") from error
     if not isinstance(model, nn.Module):
         raise InputError(
             f"{where} returned {type(model).__name__}; it must return a torch.nn.Module"
@@ -45,15 +54,16 @@ def load(spec: PythonSpec, base: Path, allow_code: bool) -> nn.Module:
         path = locate(spec, base)
         content = weights.read_bytes(path, spec.sha256, spec.name)
         weights.fill(model, weights.state_dict(content, path, spec.name), path, spec.name)
+    _check_values(model, where)
     return model
 
 
-def _factory(reference: str, base: Path, where: str) -> Any:
-    module_name, _, function = reference.partition(":")
+def _factory(spec: PythonSpec, base: Path, where: str) -> Any:
+    module_name, _, function = spec.factory.partition(":")
     _check_not_shadowed(module_name.partition(".")[0], base, where)
     try:
-        with _first_on_path(base):
-            module = importlib.import_module(module_name)
+        with seeded(spec.seed):
+            module = _imported_anew(module_name, base)
         factory = getattr(module, function, None)
     except FOREIGN as error:
         raise InputError(
@@ -65,6 +75,55 @@ def _factory(reference: str, base: Path, where: str) -> Any:
             f"{where}: '{module_name}' has no function '{function}'; correct 'factory'"
         )
     return factory
+
+
+def _imported_anew(name: str, base: Path) -> ModuleType:
+    """The module, imported with all of the user's modules below `base` as in a new process: files
+    may have been edited since, and what a module holds may have been used up.
+
+    Where that fails for modules that are there already (they register something that can be
+    registered once), they are taken as they are.
+    """
+    importlib.invalidate_caches()
+    before = {found: sys.modules.pop(found) for found in sources.below(base)}
+    try:
+        module = importlib.import_module(name)
+    except Exception:
+        if name not in before or _imported.get(name) != _contents(before[name]):
+            raise
+        sys.modules.update(before)
+        return before[name]
+    finally:
+        for found, kept in before.items():
+            sys.modules.setdefault(found, kept)
+    _imported[name] = _contents(module)
+    return module
+
+
+_imported: dict[str, bytes | None] = {}
+"""What stood in the file of a module when it was imported last."""
+
+
+def _contents(module: ModuleType) -> bytes | None:
+    file = getattr(module, "__file__", None)
+    return Path(file).read_bytes() if file and Path(file).is_file() else None
+
+
+def _check_values(model: nn.Module, where: str) -> None:
+    """Refuse parameters that have no values yet."""
+    from torch.nn.parameter import is_lazy
+
+    for name, value in [*model.named_parameters(), *model.named_buffers()]:
+        if is_lazy(value):
+            raise InputError(
+                f"{where}: '{name}' is lazy and has no shape yet; call the model once on a batch in"
+                f" the function, or give the layer its sizes"
+            )
+        if value.is_meta:
+            raise InputError(
+                f"{where}: '{name}' is on the device 'meta' and has no values; build it on the CPU,"
+                f" or give 'weights'"
+            )
 
 
 def _check_not_shadowed(package: str, base: Path, where: str) -> None:
