@@ -34,11 +34,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Shared:
-    """What every checking worker knows."""
+    """What every checking worker knows; threads: that a model computes with."""
 
     manifest_folder: Path
     allow_code: bool
     attribution: AttributionSettings
+    threads: int = 1
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Checker:
     def __call__(self, spec: AnySpec) -> Checked:
         """Try one model; a mistake in what the user gave is an answer, not an exception."""
         try:
-            with exact_arithmetic(self.slot.threads):
+            with exact_arithmetic(self.shared.threads):
                 return self._check(spec)
         except InputError as error:
             return Checked(spec.name, error=str(error), mistake=True)

@@ -102,7 +102,9 @@ def check_stage(
 
     Models that load but fail in their computation are left to the extraction, which reports them.
     """
-    shared = CheckShared(plan.manifest.parent, plan.allow_code, plan.job.attribution)
+    shared = CheckShared(
+        plan.manifest.parent.resolve(), plan.allow_code, plan.job.attribution, plan.resources.cpus
+    )
     here = len(specs) <= _CHECK_HERE
     with terminal.progress("check", len(specs), "models") as advance:
         checked = check_models(
@@ -127,6 +129,7 @@ def extract_stage(
         manifest_folder=plan.manifest.parent.resolve(),
         allow_code=plan.allow_code,
         folder=plan.folder,
+        threads=plan.resources.cpus,
     )
     blocks = plan.probe.blocks(plan.job.block_size)
     tasks = [Task(shard_path(w.spec.name, w.block), w.spec.name, w) for w in missing]
@@ -169,7 +172,9 @@ def reduce_stage(folder: Folder, record: Record, engine: Engine, terminal: Termi
     targets = [model["name"] for model in alive if "target" in model["roles"]]
     sources = [model["name"] for model in alive if "source" in model["roles"]]
     if len(models) < 2 or not targets or not sources:
-        raise RunError(f"{folder.uri}: {len(models)} models came through; nothing to compare")
+        raise RunError(
+            f"{folder.uri}: {len(models)} models came through; nothing to compare{_reasons(record)}"
+        )
     methods, images = job["attribution"]["methods"], record["probe"]["count"]
     if len(models) <= TILE:
         # One tile is one task a method: sending it to a worker costs more than doing it.
@@ -227,6 +232,15 @@ def reduce_stage(folder: Folder, record: Record, engine: Engine, terminal: Termi
     )
     write_table(folder, "affinity.parquet", affinity)
     write_table(folder, "rankings.parquet", rank_sources(affinity))
+
+
+def _reasons(record: Record) -> str:
+    """Why the first three of the models that failed did."""
+    failures = record["failures"]
+    told = [f"'{one['model']}': {one['error']}" for one in failures[:3]]
+    if len(failures) > len(told):
+        told.append(f"and {len(failures) - len(told)} more in {records.PATH}")
+    return f" ({'; '.join(told)})" if told else ""
 
 
 def _own_costs(similarities: Mapping[str, Similarity], methods: list[str]) -> Record:

@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
 from depara_bench.errors import InputError, cause, path_errors
@@ -19,23 +19,42 @@ if TYPE_CHECKING:
     import pyarrow.fs as pafs
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Folder:
     """A folder by URI ("s3://bucket/run", "file:///data/run") or by local path. Cheap to send to a
     worker.
 
-    Paths given to its methods are relative to it, with forward slashes.
+    Paths given to its methods are relative to it, with forward slashes. Its address may hold a
+    secret, and is never shown: `uri` is.
     """
 
-    uri: str
+    address: str
+
+    @property
+    def uri(self) -> str:
+        """The address for eyes: without user, password and tokens."""
+        return masked(self.address)
+
+    def __repr__(self) -> str:
+        return f"Folder({self.uri!r})"
+
+    def __reduce__(self) -> tuple[type[Folder], tuple[str]]:
+        """Sent elsewhere, a local folder is told by its whole path: others stand elsewhere."""
+        place = None if "://" in self.address else Path(self.address)
+        return Folder, (self.address if place is None else str(place.absolute()),)
+
+    def below(self, name: str) -> Folder:
+        """The folder of this name in it."""
+        path, mark, query = self.address.partition("?")
+        return Folder(f"{path.rstrip('/')}/{name}{mark}{query}")
 
     @property
     def local(self) -> Path | None:
         """The folder as a local path; None in an object store."""
-        if self.uri.startswith("file://"):
+        if self.address.startswith("file://"):
             with path_errors(self.uri):
-                return Path(url2pathname(urlsplit(self.uri).path))
-        return None if "://" in self.uri else Path(self.uri)
+                return Path(url2pathname(urlsplit(self.address).path))
+        return None if "://" in self.address else Path(self.address)
 
     def open(self) -> tuple[pafs.FileSystem, str]:
         """The file system and the folder's path on it. Raises InputError for a bad URI."""
@@ -44,7 +63,13 @@ class Folder:
         with path_errors(self.uri):
             if self.local is not None:
                 return pafs.LocalFileSystem(), str(self.local.resolve())
-            filesystem, path = pafs.FileSystem.from_uri(self.uri)
+        try:
+            filesystem, path = pafs.FileSystem.from_uri(self.address)
+        except Exception as error:  # whose words may hold the address
+            raise InputError(
+                f"{self.uri}: is no address that can be opened ({_without(self.address, error)});"
+                f" correct it: special characters of a key are written %2F for / and %40 for @"
+            ) from None
         return filesystem, path
 
     def write(self, path: str, content: bytes | memoryview) -> None:
@@ -134,6 +159,39 @@ class Folder:
         filesystem, root = self.open()
         with storage_errors(f"{self.uri}/{path}"), contextlib.suppress(FileNotFoundError):
             filesystem.delete_dir(f"{root}/{path}")
+
+
+_SHOWN = ("region", "scheme", "endpoint_override", "allow_bucket_creation")
+"""Parts of an address's query that are no secrets."""
+
+
+def masked(address: str) -> str:
+    """An address without what opens it: user and password, keys and tokens in its query."""
+    scheme, separator, rest = address.partition("://")
+    if not separator:
+        return address
+    place, mark, query = rest.partition("?")
+    user, at, path = place.rpartition("@")
+    container = scheme.startswith("abfs") and ":" not in user  # container@account
+    if at and not container and (":" in user or "/" not in user):  # else part of a path's name
+        place = f"***@{path}"
+    pairs = (part.partition("=") for part in query.split("&"))
+    kept = [f"{key}={value if key in _SHOWN else '***'}" for key, _, value in pairs]
+    return f"{scheme}://{place}" + (mark + "&".join(kept) if mark else "")
+
+
+def _without(address: str, error: Exception) -> str:
+    """What was raised, the address and its parts masked."""
+    text = " ".join(str(error).split())
+    rest = address.partition("://")[2]
+    place, _, query = rest.partition("?")
+    user = place.rpartition("@")[0]
+    values = (part.partition("=")[::2] for part in query.split("&"))
+    secrets = [address, rest, user, *user.split(":"), *(v for k, v in values if k not in _SHOWN)]
+    for secret in sorted({*secrets, *map(unquote, secrets)}, key=len, reverse=True):
+        if secret:
+            text = text.replace(secret, "***")
+    return text
 
 
 TEMPORARY = ".tmp"

@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Shared:
-    """What every worker knows: the probe, the settings, where manifest and run folder are."""
+    """What every worker knows: the probe, the settings, where manifest and run folder are. threads:
+    that a model computes with, on every engine alike: of another number, sums are added otherwise.
+    """
 
     probe: Probe
     attribution: AttributionSettings
@@ -41,6 +43,7 @@ class Shared:
     manifest_folder: Path
     allow_code: bool
     folder: Folder
+    threads: int
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ class Extractor:
     def __call__(self, work: ModelBlock) -> Receipt:
         """Compute and write one shard."""
         try:
-            with exact_arithmetic(self.slot.threads):
+            with exact_arithmetic(self.shared.threads):
                 content = encode_shard(
                     self._compute(work), work.origin.fingerprint, work.origin.loaded
                 )

@@ -6,7 +6,9 @@ import logging
 import signal
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from functools import wraps
+from types import FrameType
+from typing import Any, NoReturn
 
 import typer
 
@@ -52,16 +54,44 @@ COMMANDS: dict[typer.Typer, dict[str, Callable[..., None]]] = {
     },
     rooms_app: {"train": rooms.train},
 }
+INTERRUPTED = {signal.SIGINT: 130, signal.SIGTERM: 143}
+
+
+class _Stopped(Exception):
+    """A command was interrupted; its argument is the exit code."""
+
+
+def _stop(number: int, _frame: FrameType | None) -> None:
+    """Stop as Ctrl-C does, cleaning up on the way, and remember by which signal."""
+    interrupt = KeyboardInterrupt()
+    interrupt.args = (number,)
+    raise interrupt
+
+
+def _stoppable(command: Callable[..., None]) -> Callable[..., None]:
+    """The command, whose interruption is ours to tell: typer would end in silence."""
+
+    @wraps(command)
+    def call(*arguments: Any, **options: Any) -> None:
+        try:
+            command(*arguments, **options)
+        except KeyboardInterrupt as interrupt:
+            number = interrupt.args[0] if interrupt.args else signal.SIGINT
+            raise _Stopped(INTERRUPTED[signal.Signals(number)]) from interrupt
+
+    return call
+
+
 for group, commands in COMMANDS.items():
     for name, command in commands.items():
-        group.command(name)(command)
+        group.command(name)(_stoppable(command))
 
 
 def main() -> NoReturn:
     """Run the command line; turn errors into one line and an exit code (contract C7)."""
     logging.getLogger().setLevel(logging.ERROR)
-    # A polite kill cleans up as Ctrl-C does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in INTERRUPTED:
+        signal.signal(number, _stop)
     try:
         code = app(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
@@ -74,8 +104,11 @@ def main() -> NoReturn:
     except DeparaError as error:
         complain(str(error))
         sys.exit(1)
-    except (KeyboardInterrupt, typer.Abort):
+    except _Stopped as stopped:
         complain("interrupted; run the same command again and it continues")
+        sys.exit(stopped.args[0])
+    except (KeyboardInterrupt, typer.Abort):
+        complain("interrupted")
         sys.exit(130)
     except typer.Exit as stop:
         sys.exit(stop.exit_code)

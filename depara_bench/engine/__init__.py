@@ -95,9 +95,16 @@ class Engine(Protocol):
     ) -> None: ...
 
 
-def open_engine(name: str, address: str | None = None) -> Engine:
+def open_engine(
+    name: str,
+    address: str | None = None,
+    *,
+    say: Callable[[str], None] = lambda _: None,
+    patience: float | None = None,
+) -> Engine:
     """Engine by name: "local" (this process) or "ray" (`address` None: a cluster of its own on
-    this machine; "auto" or "host:port": one that runs). "auto": ray where it is installed.
+    this machine; "auto" or "host:port": one that runs). "auto": ray where it is installed. say:
+    takes remarks. patience: seconds that a run waits for a node of a cluster (None: the default).
 
     Raises InputError for an unknown name, and when Ray is asked for and not installed.
     """
@@ -107,7 +114,7 @@ def open_engine(name: str, address: str | None = None) -> Engine:
         raise InputError("--address: goes with --engine ray, not local; leave one of them out")
     if name != "local":
         try:
-            from depara_bench.engine.ray import RayEngine
+            from depara_bench.engine.ray import PATIENCE, RayEngine
         except ImportError as error:
             if name == "ray" or address is not None:
                 raise InputError(
@@ -115,7 +122,7 @@ def open_engine(name: str, address: str | None = None) -> Engine:
                     " --engine local"
                 ) from error
         else:
-            return RayEngine(address)
+            return RayEngine(address, say, PATIENCE if patience is None else patience)
     from depara_bench.engine.local import LocalEngine
 
     return LocalEngine()

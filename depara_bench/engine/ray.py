@@ -8,11 +8,15 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import signal
 import socket
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from signal import SIGINT, SIGTERM
 from types import TracebackType
 from typing import Any
 
@@ -21,6 +25,7 @@ from typing import Any
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")  # of a busy machine
 os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of tasks that were given up
 
 import ray
@@ -28,10 +33,23 @@ from ray.exceptions import OutOfMemoryError, RayActorError, RayError
 
 from depara_bench.engine import Engine, Outcome, Resources, Slot, Task, Worker
 from depara_bench.engine.failure import Answer, answer
-from depara_bench.errors import InputError
+from depara_bench.errors import InputError, RunError
 
 ATTEMPTS = 3
 """Times a worker may die under one task before the task's group counts as failed."""
+
+PATIENCE = 900.0
+"""Seconds that a run waits for a node, by default: autoscalers take minutes to bring one."""
+
+_SLOW = 5.0
+_TICK = 1.0
+_FIRST_TOLD, _THEN_TOLD = 10.0, 30.0
+_MEND = (
+    "end what else takes this machine's memory, /dev/shm or time; or join a cluster that runs ('ray"
+    " start --head', then --address auto), or use --engine local"
+)
+
+_RESUME = "run the same command again when there is, and it continues"
 
 _IN_FLIGHT = 2
 """Tasks of a group given to a worker at a time: one it works on, one that waits, so that it never
@@ -78,21 +96,34 @@ class _Seat:
     begun: Any
     group: _Group | None = None
     given: dict[Any, Task] = field(default_factory=dict)
+    since: float = field(default_factory=time.monotonic)
+
+    def waits(self) -> bool:
+        """Whether its process is still to be made, for want of a node with room, say."""
+        return not ray.wait([self.begun], timeout=0)[0]
 
 
 class RayEngine:
     """Workers are actors; one takes the next group from the queue when it is done with its own.
 
-    `address` None starts a cluster on this machine and stops it at the end; otherwise the running
-    one at "auto" or "host:port" is joined, and left running.
+    `address` None starts a cluster on this machine, apart from any that runs, and stops it at the
+    end; otherwise the running one at "auto" or "host:port" is joined, and left running. say: takes
+    remarks. patience: seconds that a run waits, while nothing is done, for a node to work on.
     """
 
     name = "ray"
 
-    def __init__(self, address: str | None = None) -> None:
+    def __init__(
+        self,
+        address: str | None = None,
+        say: Callable[[str], None] = lambda _: None,
+        patience: float = PATIENCE,
+    ) -> None:
         if address is not None:
             _knock(address)
         self.address = address
+        self._say = say
+        self._patience = patience
         self._started = False
         self._crew = _Crew()
         self._keeps = False
@@ -104,21 +135,30 @@ class RayEngine:
         """Start or join the cluster, when there is first something to do on it."""
         if ray.is_initialized():
             return
+        place = f"the cluster at {self.address}" if self.address else "a cluster of this run's own"
+        slow = threading.Timer(_SLOW, self._say, [f"waiting for Ray: {place}"])
+        slow.daemon = True
+        slow.start()
+        _say_no_command_line()
+        handlers = {number: signal.getsignal(number) for number in (SIGINT, SIGTERM)}
         try:
             ray.init(
-                address=self.address,
+                address=self.address or "local",
                 include_dashboard=False if self.address is None else None,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 configure_logging=True,
             )
-        except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+        except Exception as error:  # Ray raises of many kinds, down to Exception itself
             where = f"--address {self.address}" if self.address else "engine"
-            first = str(error).strip().splitlines()[0]
             raise InputError(
-                f"{where}: Ray cannot be reached or started ({first}); start it with 'ray start"
-                f" --head', or use --engine local"
+                f"{where}: Ray cannot be reached or started ({_first_line(error)}); {_MEND}"
             ) from error
+        finally:
+            slow.cancel()
+            if threading.current_thread() is threading.main_thread():
+                for number, handler in handlers.items():  # Ray puts its own in their place
+                    signal.signal(number, handler)
         self._started = True
 
     def __exit__(
@@ -158,13 +198,22 @@ class RayEngine:
             groups.setdefault(task.group, _Group(task.group, deque())).tasks.append(task)
         need = _fit(resources, len(groups), own=self._started and self.address is None)
         self._crew.take(need)
-        queue = _Queue(self._crew, factory, ray.put(shared), need, deque(groups.values()))
+        waiting = deque(groups.values())
+        queue = _Queue(self._crew, factory, shared, need, waiting, self._say, self._patience)
         try:
             yield from queue.outcomes()
         finally:
             queue.close()
             if not self._keeps:
                 self._crew.dismiss()
+
+
+def _say_no_command_line() -> None:
+    """Ray notes in its tables and logs with which arguments a driver was started; one of them may
+    be an address that holds a key.
+    """
+    with suppress(AttributeError):
+        ray._private.utils.get_entrypoint_name = lambda: "depara-bench"
 
 
 def _knock(address: str) -> None:
@@ -266,24 +315,72 @@ class _Queue:
         shared: Any,
         need: _Need,
         waiting: deque[_Group],
+        say: Callable[[str], None],
+        patience: float,
     ) -> None:
         self._crew = crew
         self._factory = factory
-        self._shared = shared
+        self._given = shared
+        self._shared = ray.put(shared)
         self._need = need
         self._waiting = waiting
         self._deaths: dict[str, int] = {}
         self._seats: list[_Seat] = []
         self._failed = False
+        self._say = say
+        self._patience = patience
 
     def outcomes(self) -> Iterator[Outcome]:
         self._seats = [self._seated(self._crew.hire()) for _ in range(self._need.workers)]
         for seat in self._seats:
             self._feed(seat)
+        idle_since, told = time.monotonic(), 0.0
         while any(seat.given for seat in self._seats):
             owner = {ref: seat for seat in self._seats for ref in seat.given}
-            done, _ = ray.wait(list(owner), num_returns=1)
-            yield from self._settle(owner[done[0]], done[0])
+            done, _ = ray.wait(list(owner), num_returns=1, timeout=_TICK)
+            if done:
+                yield from self._settle(owner[done[0]], done[0])
+                idle_since, told = time.monotonic(), 0.0
+                continue
+            self._take_over()
+            if not all(seat.waits() for seat in self._seats if seat.given):
+                idle_since, told = time.monotonic(), 0.0
+                continue
+            waited = time.monotonic() - idle_since
+            if waited > self._patience:
+                raise RunError(f"{self._lack()}; waited {waited:.0f} s: {_RESUME}")
+            if waited > (told + _THEN_TOLD if told else _FIRST_TOLD):
+                self._say(f"{self._lack()}; waiting since {waited:.0f} s")
+                told = waited
+
+    def _lack(self) -> str:
+        """What there is no room for."""
+        need = self._need
+        total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
+        there = ", ".join(f"{free.get(k, 0):g} of {total.get(k, 0):g} {k}s" for k in ("CPU", "GPU"))
+        return (
+            f"no node has room for a worker of {need.cpus} CPUs and {need.gpus:g} GPUs (free in the"
+            f" cluster: {there})"
+        )
+
+    def _take_over(self) -> None:
+        """A worker that has nothing to do takes the tasks of one that finds no place."""
+        for seat in [seat for seat in self._seats if not seat.given]:
+            late = [
+                other
+                for other in self._seats
+                if other.given and time.monotonic() - other.since > _SLOW and other.waits()
+            ]
+            if not late:
+                return
+            for task in reversed(late[0].given.values()):
+                self._return(late[0], task)
+            if late[0].group is not None and late[0].group.tasks:
+                self._waiting.append(late[0].group)
+            self._seats.remove(late[0])
+            _end(late[0].actor)
+            self._feed(seat)
 
     def close(self) -> None:
         """Send the actors to rest. Those that still work, because the run was given up, are ended;
@@ -320,6 +417,8 @@ class _Queue:
             return
         except RayError as error:
             if _failed(seat.begun):
+                if "Object" in type(error).__name__:  # it was lost with its node
+                    self._shared = ray.put(self._given)
                 reason = f"could not be made, tried {ATTEMPTS} times ({_cause(error)})"
                 yield from self._replace(seat, reason)
                 return
@@ -366,7 +465,7 @@ class _Queue:
                 yield from self._give_up(seat, culprit.group, f"its worker {reason}")
         _end(seat.actor)
         fresh = self._seated(self._crew.new())
-        seat.actor, seat.begun = fresh.actor, fresh.begun
+        seat.actor, seat.begun, seat.since = fresh.actor, fresh.begun, fresh.since
         self._feed(seat)
 
     def _return(self, seat: _Seat, task: Task) -> None:
@@ -378,11 +477,14 @@ class _Queue:
         self._waiting.appendleft(_Group(task.group, deque([task])))
 
 
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def _cause(error: RayError) -> str:
     """What was raised, in one line: that of the remote exception, where it is one."""
     inner = getattr(error, "cause", None) or error
-    first = (str(inner).strip().splitlines() or [""])[0]
-    return f"{type(inner).__name__}: {first}"
+    return f"{type(inner).__name__}: {_first_line(inner)}"
 
 
 def _failed(ref: Any) -> bool:
