@@ -22,7 +22,8 @@ from pydantic import (
 from depara_bench.config import Strict, nearest, read_yaml, validate
 from depara_bench.embedded import embedded
 from depara_bench.errors import InputError, path_errors
-from depara_bench.text_fields import Factory, Name, Sha256, WebAddress
+from depara_bench.text_fields import Factory, Sha256, WebAddress
+from depara_bench.text_fields import Name as Name
 
 Role = Literal["source", "target"]
 Channels = tuple[float, float, float]

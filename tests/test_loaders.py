@@ -130,7 +130,7 @@ def test_keys_and_shapes_must_fit(tmp_path: Path) -> None:
     save_file(state, path)
     message = refused(lambda: fill(model, path), "lacks 1.weight, 1.bias, 2.weight, ... (6 in all)")
     assert "adds 0.extra, 1.extra (2 in all)" in message
-    assert "has another shape for 0.weight (1 in all)" in message
+    assert "has another shape for 0.weight ([3, 2] for [2, 2]) (1 in all)" in message
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 

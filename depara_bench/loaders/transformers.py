@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from depara_bench.config import nearest
 from depara_bench.errors import InputError
 from depara_bench.loaders import weights
+from depara_bench.loaders.fit_keys import first_few
 from depara_bench.loaders.libraries import need, offline, one_line
 from depara_bench.loaders.locate import config_file, locate
 from depara_bench.loaders.seeded import seeded
@@ -96,7 +97,7 @@ def _filled(kind: Any, config: Any, state: Any, path: Path, where: str) -> Any:
     )
     sizes = [key if isinstance(key, str) else key[0] for key in found["mismatched_keys"]]
     problems = [
-        weights.first_few(what, sorted(keys))
+        first_few(what, sorted(keys))
         for what, keys in (
             ("lacks", found["missing_keys"]),
             ("adds", found["unexpected_keys"]),
