@@ -40,6 +40,23 @@ def choose(
 
     Raises InputError where none fits, or several do that differ.
     """
+    tried = attempts(model, held, where, spec, translate)
+    best = pick(tried, where)
+    if best is None:
+        raise InputError(misfit(tried, where, hasattr(spec, "classes")))
+    return best
+
+
+def attempts(
+    model: nn.Module,
+    held: Mapping[str, Any],
+    where: str,
+    spec: AnySpec | None,
+    translate: Translate = unchanged,
+) -> list[Tried]:
+    """Every reading of what a file holds, of the entry and prefix that the manifest names, if any,
+    and how it fits the model.
+    """
     found = _asked_for(states(held), getattr(spec, "key", None), where)
     strip = getattr(spec, "strip", None)
     names = set(expected(model))
@@ -50,19 +67,24 @@ def choose(
             f"{where} has no name that begins with '{strip}'; they begin with"
             f" {', '.join(firsts[:6])}; correct 'strip'"
         )
+    return tried
+
+
+def pick(tried: Sequence[Tried], where: str) -> Tried | None:
+    """The reading that fits, None where none does. Raises InputError where it is not the only one
+    and the others hold other numbers.
+    """
     fitting = [(reading, fit) for reading, fit in tried if fit.matched and not fit.contradicts]
     whole = [(reading, fit) for reading, fit in fitting if not fit.missing]
     most = max((fit.matched for _, fit in fitting), default=0)
     best = whole or [(reading, fit) for reading, fit in fitting if fit.matched == most]
-    if not best:
-        raise InputError(_misfit(tried, where, hasattr(spec, "classes")))
     if any(not _same(reading.tensors, best[0][0].tensors) for reading, _ in best[1:]):
         ways = [reading.fields or "as it is" for reading, _ in best]
         raise InputError(
             f"{where} holds several sets of weights that fit: {' | '.join(ways[:6])};"
             f" say which one is meant, e.g. weights: {{file: ..., {ways[-1]}}}"
         )
-    return best[0]
+    return best[0] if best else None
 
 
 def _asked_for(found: dict[str, State], key: str | None, where: str) -> dict[str, State]:
@@ -79,7 +101,7 @@ def _asked_for(found: dict[str, State], key: str | None, where: str) -> dict[str
 def _try(model: nn.Module, reading: Reading, translate: Translate) -> Tried:
     """The reading under the model's names, and how it fits."""
     with suppress(Exception):  # of a library, which expects files of its own: the names tell below
-        reading = replace(reading, tensors=translate(_in_float32(reading.tensors)))
+        reading = replace(reading, tensors=translate(in_float32(reading.tensors)))
     fit = compare(model, reading.tensors)
     if fit.missing and fit.extra and fit.matched > len(fit.missing):
         present = translated(model, reading.tensors)
@@ -89,7 +111,8 @@ def _try(model: nn.Module, reading: Reading, translate: Translate) -> Tried:
     return reading, fit
 
 
-def _in_float32(tensors: State) -> dict[str, Tensor]:
+def in_float32(tensors: State) -> dict[str, Tensor]:
+    """Real numbers as float32: what is computed in, and what every function of a library takes."""
     return {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}
 
 
@@ -99,9 +122,11 @@ def _same(one: State, other: State) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
-def _misfit(tried: Sequence[Tried], where: str, has_classes: bool) -> str:
-    """Of the reading that comes nearest."""
-    reading, fit = max(tried, key=lambda pair: (pair[1].matched, -len(pair[1].extra)))
+def misfit(tried: Sequence[Tried], where: str, has_classes: bool) -> str:
+    """Tell what is wrong, of the reading that comes nearest."""
+    reading, fit = max(
+        tried, key=lambda pair: (pair[1].matched, len(pair[1].spare) - len(pair[1].extra))
+    )
     which = f" ({reading.fields})" if reading.fields else ""
     return (
         f"{where}{which} does not fit the architecture: {fit.problems()}{hints(fit, has_classes)}"

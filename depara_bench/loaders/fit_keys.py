@@ -32,12 +32,14 @@ _HEADS = set(
 class Fit:
     """How tensors differ from what an architecture has.
 
-    missing, extra: names; shapes: name, shape in the file, shape of the architecture; kinds: names
-    of whole numbers where there must be real ones, or the reverse. matched: how many are right.
+    missing, extra: names; spare: those of the extra that no embedding needs. shapes: name, shape in
+    the file, shape of the architecture. kinds: names of whole numbers where there must be real
+    ones, or the reverse. matched: how many are right.
     """
 
     missing: tuple[str, ...]
     extra: tuple[str, ...]
+    spare: tuple[str, ...]
     shapes: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]
     kinds: tuple[str, ...]
     matched: int
@@ -45,7 +47,7 @@ class Fit:
     @property
     def contradicts(self) -> bool:
         """Whether the tensors are of another architecture, or of this one with other sizes."""
-        return bool(self.extra or self.shapes or self.kinds)
+        return bool(len(self.extra) > len(self.spare) or self.shapes or self.kinds)
 
     def problems(self) -> str:
         """What is wrong, for a message: "it lacks ...; it adds ..."."""
@@ -82,10 +84,12 @@ def compare(model: nn.Module, tensors: State) -> Fit:
         name for name in there if tensors[name].is_floating_point() != own[name].is_floating_point()
     )
     lacking = [n for n in own if n not in tensors and n.rpartition(".")[2] not in _CONSTANTS]
+    extra = tuple(sorted(name for name in tensors if name not in own))
     unsaved = {name for name, _ in model.named_buffers()} - set(own)
     return Fit(
         missing=tuple(n for n in lacking if n not in _aliases(own, lacking)),
-        extra=tuple(sorted(n for n in tensors if n not in own and not _spare(n, unsaved))),
+        extra=extra,
+        spare=tuple(name for name in extra if name in unsaved or is_spare(name)),
         shapes=shapes,
         kinds=kinds,
         matched=len(there) - len(shapes),
@@ -101,10 +105,9 @@ def expected(model: nn.Module) -> dict[str, Tensor]:
     return {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
 
 
-def _spare(name: str, unsaved: set[str]) -> bool:
+def is_spare(name: str) -> bool:
     """Whether what a file adds can be left out without changing an embedding."""
-    ending = name.rpartition(".")[2]
-    return name.partition(".")[0] in _HEADS or ending in _COUNTERS or name in unsaved
+    return name.partition(".")[0] in _HEADS or name.rpartition(".")[2] in _COUNTERS
 
 
 def _aliases(own: dict[str, Tensor], lacking: Sequence[str]) -> set[str]:
@@ -114,7 +117,8 @@ def _aliases(own: dict[str, Tensor], lacking: Sequence[str]) -> set[str]:
     from torch.nn.parameter import is_lazy
 
     sized = {name: tensor for name, tensor in own.items() if not is_lazy(tensor)}
-    storages = {name: t.untyped_storage().data_ptr() for name, t in sized.items() if t.numel()}
+    storages = {name: t.untyped_storage().data_ptr() for name, t in sized.items()}
+    storages = {name: place for name, place in storages.items() if place}  # 0: empty, or on meta
     whole = {
         storages[name]
         for name in storages
@@ -128,6 +132,8 @@ def translated(model: nn.Module, tensors: State) -> State | None:
     """The tensors under the present names of a model whose modules read those of their earlier
     versions; None where they do not.
     """
+    if any(tensor.is_meta for tensor in model.state_dict().values()):
+        return None
     try:
         copy = deepcopy(model)
         read = copy.load_state_dict(dict(tensors), strict=False)

@@ -36,9 +36,9 @@ def load(spec: TimmSpec, base: Path, allow_code: bool) -> nn.Module:
     with _filters() as filters:
         model = _build(spec, where, filtered=True)
     translate = partial(_translated, model, filters)
-    unfilled = weights.put(model, held, path, spec.name, spec=spec, translate=translate)
+    fit = weights.put(model, held, path, spec.name, spec=spec, translate=translate)
     model = _headless(model, spec)
-    check_unfilled(model, unfilled, path, spec.name, spec)
+    check_unfilled(model, fit, path, spec.name, spec)
     return model
 
 

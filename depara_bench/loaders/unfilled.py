@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from depara_bench.errors import InputError
-from depara_bench.loaders.fit_keys import expected, first_few
+from depara_bench.loaders.fit_keys import Fit, expected, first_few
 from depara_bench.loaders.libraries import one_line
 
 if TYPE_CHECKING:
@@ -27,20 +27,15 @@ def poison(model: nn.Module, names: Sequence[str]) -> None:
                 own[name].fill_(torch.nan)
 
 
-def check_unfilled(
-    model: nn.Module, unfilled: Sequence[str], path: Path, name: str, spec: AnySpec | None
-) -> None:
+def check_unfilled(model: nn.Module, fit: Fit, path: Path, name: str, spec: AnySpec | None) -> None:
     """Refuse a file that lacks what the embedding needs: see what an image gives without it."""
-    if not unfilled:
-        return
     own = expected(model)
-    kept = [key for key in unfilled if key in own]  # a head can have been taken off since
+    kept = [key for key in fit.missing if key in own]  # a head can have been taken off since
     whole = [key for key in kept if not own[key].is_floating_point()]
     if whole or (kept and not _is_finite(model, spec, path, name)):
         raise InputError(
-            f"model '{name}': {path} does not fit the architecture: it"
-            f" {first_few('lacks', unfilled)}, which the embedding needs; give a file that has them"
-            f" or name as 'embedding' a module before them"
+            f"model '{name}': {path} does not fit the architecture: {fit.problems()}; the embedding"
+            f" needs what is lacking: give a file that has it, or another 'embedding'"
         )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from depara_bench.errors import InputError, path_errors
 from depara_bench.loaders import checkpoints
 from depara_bench.loaders.choose import Translate, choose, unchanged
-from depara_bench.loaders.fit_keys import first_few
+from depara_bench.loaders.fit_keys import Fit, first_few
 from depara_bench.loaders.libraries import one_line
 from depara_bench.loaders.readings import states
 from depara_bench.loaders.unfilled import check_unfilled, poison, tell_lazy
@@ -137,8 +137,8 @@ def fill(
     influence that, the file may lack anything. translate: what the model's library does to the
     names and sizes of older files. Raises InputError where nothing fits, or more than one way does.
     """
-    unfilled = put(model, held, path, name, spec=spec, translate=translate)
-    check_unfilled(model, unfilled, path, name, spec)
+    fit = put(model, held, path, name, spec=spec, translate=translate)
+    check_unfilled(model, fit, path, name, spec)
 
 
 def put(
@@ -149,8 +149,8 @@ def put(
     *,
     spec: AnySpec | None = None,
     translate: Translate = unchanged,
-) -> tuple[str, ...]:
-    """Fill as `fill` does, and return the names that the file lacks, for `check_unfilled`."""
+) -> Fit:
+    """Fill as `fill` does, and return what the file lacks and adds, for `check_unfilled`."""
     where = f"model '{name}': {path}"
     model.float()
     reading, fit = choose(model, held, where, spec, translate)
@@ -166,4 +166,4 @@ def put(
         ) from error
     tell_lazy(model, where)
     poison(model, fit.missing)
-    return fit.missing
+    return fit
