@@ -78,8 +78,12 @@ def pick(tried: Sequence[Tried], where: str) -> Tried | None:
     whole = [(reading, fit) for reading, fit in fitting if not fit.missing]
     most = max((fit.matched for _, fit in fitting), default=0)
     best = whole or [(reading, fit) for reading, fit in fitting if fit.matched == most]
-    if any(not _same(reading.tensors, best[0][0].tensors) for reading, _ in best[1:]):
-        ways = [reading.fields or "as it is" for reading, _ in best]
+    different: list[Tried] = []
+    for one in best:
+        if not any(_same(one, other) for other in different):
+            different.append(one)
+    if len(different) > 1:
+        ways = [reading.fields or "as it is" for reading, _ in different]
         raise InputError(
             f"{where} holds several sets of weights that fit: {' | '.join(ways[:6])};"
             f" say which one is meant, e.g. weights: {{file: ..., {ways[-1]}}}"
@@ -116,10 +120,18 @@ def in_float32(tensors: State) -> dict[str, Tensor]:
     return {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}
 
 
-def _same(one: State, other: State) -> bool:
+def _same(one: Tried, other: Tried) -> bool:
+    """Whether two readings give the model the same numbers."""
     import torch
 
-    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+    first, second = (
+        {name: tensor for name, tensor in reading.tensors.items() if name not in fit.extra}
+        for reading, fit in (one, other)
+    )
+    return first.keys() == second.keys() and all(
+        first[name].dtype == second[name].dtype and torch.equal(first[name], second[name])
+        for name in first
+    )
 
 
 def misfit(tried: Sequence[Tried], where: str, has_classes: bool) -> str:
