@@ -18,6 +18,7 @@ from safetensors.torch import save_file, save_model
 from torch import Tensor, nn
 
 from depara_bench.errors import InputError
+from depara_bench.identity import model_identity
 from depara_bench.loaders import weights
 from depara_bench.loaders.unfilled import tell_lazy
 from depara_bench.zoo import TorchvisionSpec
@@ -141,6 +142,12 @@ def test_several_that_fit_are_told_and_the_manifest_chooses(path: Path) -> None:
 
     torch.save({"model": student.state_dict(), "state_dict": student.state_dict()}, path)
     assert torch.equal(filled(path)(X), student(X))  # twice the same is no choice
+
+
+def test_what_comes_nearest_is_told_not_a_part_that_fits(path: Path) -> None:
+    part = {"part.conv1.weight": drawn().conv1.weight.detach(), "gain": torch.zeros(1)}
+    torch.save({"net": {**drawn().state_dict(), **part}}, path)
+    refused(lambda: filled(path, asked=spec("pool")), "(key: net) does not fit", "adds gain, part.")
 
 
 def test_modules_that_pass_on_may_stand_inside_of_a_name(path: Path) -> None:
@@ -365,3 +372,11 @@ def test_files_of_other_loaders_are_told(path: Path) -> None:
 def test_safetensors_by_another_name(path: Path) -> None:
     save_file(drawn().state_dict(), path)
     assert torch.equal(filled(path)(X), drawn()(X))
+
+
+def test_which_tensors_are_meant_is_part_of_what_a_model_is(path: Path) -> None:
+    torch.save({"a": drawn(1).state_dict(), "b": drawn(2).state_dict()}, path)
+    asked = [{"file": "w.pth", "key": key} for key in "ab"] + [{"file": "w.pth"}]
+    identities = [model_identity(spec(**each), path.parent) for each in asked]
+    assert identities[0] != identities[1]
+    assert "key" not in identities[2]

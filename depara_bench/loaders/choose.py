@@ -76,7 +76,7 @@ def pick(tried: Sequence[Tried], where: str) -> Tried | None:
     """
     fitting = [(reading, fit) for reading, fit in tried if fit.matched and not fit.contradicts]
     whole = [(reading, fit) for reading, fit in fitting if not fit.missing]
-    most = max((fit.matched for _, fit in fitting), default=0)
+    most = max(fit.matched for _, fit in tried)  # else what is wrong with that one is told
     best = whole or [(reading, fit) for reading, fit in fitting if fit.matched == most]
     different: list[Tried] = []
     for one in best:
