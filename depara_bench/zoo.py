@@ -7,17 +7,24 @@ for one run with a flag.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from depara_bench.config import Strict, nearest, read_yaml, validate
 from depara_bench.embedded import embedded
 from depara_bench.errors import InputError, path_errors
+from depara_bench.text_fields import Factory, Sha256, WebAddress
+from depara_bench.text_fields import Name as Name
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}$")]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Role = Literal["source", "target"]
 Channels = tuple[float, float, float]
 
@@ -75,7 +82,46 @@ class _Spec(Strict):
         return roles
 
 
-class RoomsSpec(_Spec):
+class _StateSpec(_Spec):
+    """A model that is filled from a file of named tensors: `weights: FILE`, or in full
+    `weights: {file: FILE, key: ENTRY, strip: PREFIX}`.
+
+    key: the entry of the file that holds the tensors ("teacher", "ema.model"). strip: what their
+    names begin with and the model's do not; tensors of other names are left out.
+    """
+
+    key: str | None = Field(default=None, min_length=1)
+    strip: str | None = Field(default=None, min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spread(cls, content: Any) -> Any:
+        if not isinstance(content, Mapping):
+            return content
+        if inside := [field for field in ("key", "strip") if field in content]:
+            right = f"weights: {{file: ..., {inside[0]}: ...}}"
+            raise ValueError(f"{inside[0]}: belongs to the weights; write {right}")
+        given = content.get("weights")
+        if not isinstance(given, Mapping):
+            return content
+        if odd := [str(field) for field in given if field not in ("file", "key", "strip")]:
+            raise ValueError(f"weights.{odd[0]}: unknown field; there are file, key and strip")
+        if "file" not in given:
+            raise ValueError("weights.file: is missing; add it")
+        parts = {f"weights.{name}": value for name, value in given.items() if value is not None}
+        if wrong := [name for name, value in parts.items() if not isinstance(value, str)]:
+            raise ValueError(f"{wrong[0]}: must be text, not {parts[wrong[0]]!r}")
+        own = {name: given.get(name) for name in ("key", "strip")}
+        return {**content, **own, "weights": given["file"]}
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = handler(self)
+        unset = [field for field in ("key", "strip") if content.get(field, ...) is None]
+        return {field: value for field, value in content.items() if field not in unset}
+
+
+class RoomsSpec(_StateSpec):
     """A network of the embedded Taskonomy; the task is `task`, or the model's name."""
 
     loader: Literal["rooms"]
@@ -84,7 +130,7 @@ class RoomsSpec(_Spec):
     task: str | None = None
 
 
-class TaskonomySpec(_Spec):
+class TaskonomySpec(_StateSpec):
     """An encoder of Taskonomy, from a checkpoint of its public PyTorch port."""
 
     loader: Literal["taskonomy"]
@@ -93,7 +139,7 @@ class TaskonomySpec(_Spec):
     normalize_outputs: bool = False
 
 
-class _LibrarySpec(_Spec):
+class _LibrarySpec(_StateSpec):
     """A model that a library knows by name: from a local checkpoint, the word "cache" for one that
     the library has fetched earlier, or initialised at random by `seed`. Never a download.
 
@@ -168,7 +214,7 @@ class TorchscriptSpec(_Spec):
         return embedding
 
 
-class PythonSpec(_Spec):
+class PythonSpec(_StateSpec):
     """A factory "package.module:function" that returns the model. Runs code: needs the flag.
 
     seed: of the generators of torch, numpy and random, from which the factory draws what no file
@@ -176,7 +222,7 @@ class PythonSpec(_Spec):
     """
 
     loader: Literal["python"]
-    factory: str = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+    factory: Factory
     weights: str | None = None
     sha256: Sha256 | None = None
     seed: int = Field(default=0, ge=0, lt=2**63)
@@ -205,7 +251,7 @@ class Zoo(Strict):
     """
 
     name: Name
-    mirror: str | None = Field(default=None, pattern=r"^https?://")
+    mirror: WebAddress | None = None
     models: tuple[ModelSpec, ...] = Field(min_length=1)
 
     @model_validator(mode="after")

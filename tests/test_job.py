@@ -72,7 +72,7 @@ def test_lambda_is_its_name(tmp_path: Path) -> None:
         ("lambda: 1.0e+30", "lambda: must be a finite number"),
         ("models: a", "models: input should be a valid tuple, not 'a'"),
         ("models: [yes]", "models.0: input should be a valid string"),
-        ('models: ["a\\nb"]', "models.0: string should match pattern"),
+        ('models: ["a\\nb"]', "models.0: 'a\\nb' cannot be a name"),
         ("attribution: {methods: []}", "attribution.methods: Tuple should have at least 1"),
         (
             "attribution: {methods: [salency]}",
@@ -96,7 +96,7 @@ def test_a_mistake_is_told_in_one_line(tmp_path: Path, text: str, expected: str)
     ("old", "new", "expected"),
     [
         ("name: j\n", "", "name: is missing; add it"),
-        ("name: j", "name: ../j", "name: string should match pattern"),
+        ("name: j", "name: ../j", "name: '../j' cannot be a name"),
         ("name: j", "name: 5", "name: input should be a valid string, not 5"),
         ("name: j", "name: j\nname: k", "job.yaml:2: 'name' is given twice; mend the YAML"),
         ("  path: images\n", "", "probe.path: is missing; add it"),

@@ -278,6 +278,19 @@ def test_torchscript_is_the_model_and_needs_the_flag(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("kind", [torch.float16, torch.float64])
+def test_torchscript_of_another_precision_is_computed_in_float32(
+    kind: torch.dtype, tmp_path: Path
+) -> None:
+    model = Small("right").eval().to(kind)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that other archives are preferred now
+        torch.jit.save(torch.jit.trace(model, X.to(kind)), tmp_path / "m.pt")
+    found = loaders.load(script_spec(), tmp_path, allow_code=True)(X)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, model.float()(X))
+
+
 # --- what every loader's models must do ------------------------------------------------------
 
 

@@ -130,7 +130,7 @@ def test_keys_and_shapes_must_fit(tmp_path: Path) -> None:
     save_file(state, path)
     message = refused(lambda: fill(model, path), "lacks 1.weight, 1.bias, 2.weight, ... (6 in all)")
     assert "adds 0.extra, 1.extra (2 in all)" in message
-    assert "has another shape for 0.weight (1 in all)" in message
+    assert "has another shape for 0.weight ([3, 2] for [2, 2]) (1 in all)" in message
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
@@ -281,6 +281,140 @@ def test_exported_equals_eager(net: nn.Module, archive: bytes, tmp_path: Path) -
         torch.testing.assert_close(eager, exported)
     assert inputs[0].abs().sum() > 0
     torch.testing.assert_close(inputs[0], inputs[1])
+
+
+class Converted(nn.Module):
+    """Named as converters from ONNX name modules, parameters and constants."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_module("/features/Conv", nn.Conv2d(3, 4, 3))
+        self.add_module("/Relu:0", nn.ReLU())
+        self.add_module("Global Pool", nn.AdaptiveAvgPool2d(1))
+        self.initializers = nn.Module()
+        self.initializers.register_buffer("onnx::MatMul_1", torch.randn(4, 5))
+        self.register_parameter("w/x", nn.Parameter(torch.randn(5)))
+        self.add_module("layer(1)", nn.Sequential(nn.Linear(5, 5)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        own = dict(self.named_children())
+        x = own["Global Pool"](own["/Relu:0"](own["/features/Conv"](x))).flatten(1)
+        x = x @ getattr(self.initializers, "onnx::MatMul_1") + getattr(self, "w/x")
+        return own["layer(1)"](x)
+
+
+def traced(model: nn.Module) -> torch.fx.GraphModule:
+    """As a graph whose nodes are its modules, which converters make."""
+
+    class Tracer(torch.fx.Tracer):
+        def is_leaf_module(self, *_: Any) -> bool:
+            return True
+
+    graph = torch.fx.Graph()
+    value = graph.placeholder("x")
+    for name in ("/features/Conv", "/Relu:0", "Global Pool"):
+        value = graph.call_module(name, (value,))
+    value = graph.call_function(torch.flatten, (value, 1))
+    weight = graph.get_attr("initializers.onnx::MatMul_1")
+    value = graph.call_function(torch.matmul, (value, weight))
+    graph.output(graph.call_module("layer(1)", (value,)))
+    return torch.fx.GraphModule(model, graph)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("as_graph", [False, True])
+@pytest.mark.parametrize("strict", [False, True])
+def test_names_that_are_no_identifiers(tmp_path: Path, as_graph: bool, strict: bool) -> None:
+    model: nn.Module = Converted().eval()
+    model = traced(model).eval() if as_graph else model
+    x = torch.rand(2, 3, 16, 16)
+    shapes = ({0: torch.export.Dim("batch")},)
+    program = torch.export.export(model, (x,), dynamic_shapes=shapes, strict=strict)
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer)
+    loaded = load(buffer.getvalue(), tmp_path)
+    torch.testing.assert_close(loaded(x), model(x))
+    seen: list[torch.Tensor] = []
+    module = dict(loaded.named_modules())["/features/Conv"]
+    module.register_forward_hook(lambda _m, _i, output: seen.append(output))
+    loaded(x)
+    assert torch.equal(seen[0], dict(model.named_modules())["/features/Conv"](x))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            'a"b',
+            "a\\b",
+            "a\nb",
+            "a;b",
+            '" + open("x") + "',
+            "{a}",
+            "__class__",
+            "a.__dict__",
+            "é",
+            "a'b",
+        ),
+        *("a\x00b", "x" * 2000, "getattr(L['self'], '__class__')", "a..b", "getattr(a, 'b'"),
+    ],
+)
+def test_names_that_could_be_more_than_names(archive: bytes, tmp_path: Path, name: str) -> None:
+    program = member(archive, "models/model.json")
+    node = program["graph_module"]["graph"]["nodes"][0]
+    node["metadata"]["nn_module_stack"] = f"L__self__,,A;L__self__features,{name},A"
+    content = rewritten(archive, {"models/model.json": program})
+    refused(lambda: load(content, tmp_path), "no module")
+    program = member(archive, "models/model.json")
+    program["graph_module"]["module_call_graph"][1]["fqn"] = name
+    if name not in ("x" * 2000, "getattr(a, 'b'"):
+        content = rewritten(archive, {"models/model.json": program})
+        refused(lambda: load(content, tmp_path), "no dotted name")
+
+
+class Cast(nn.Module):
+    """Computes in another precision than its input and output."""
+
+    def __init__(self, body: nn.Module, kind: torch.dtype) -> None:
+        super().__init__()
+        self.body, self.kind = body.to(kind), kind
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.body(x.to(self.kind))
+        return y.softmax(1, dtype=torch.float32) + torch.ones(1, dtype=self.kind)
+
+
+@pytest.mark.parametrize("cast", [False, True])
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_programs_of_other_precisions_are_computed_in_float32(
+    kind: torch.dtype, cast: bool, tmp_path: Path
+) -> None:
+    body, x = Net().eval(), torch.rand(2, 3, 16, 16)
+    model = Cast(body, kind).eval() if cast else body.to(kind)
+    given = x if cast else x.to(kind)
+    shapes = ({0: torch.export.Dim("batch")},)
+    buffer = io.BytesIO()
+    torch.export.save(torch.export.export(model, (given,), dynamic_shapes=shapes), buffer)
+    found = load(buffer.getvalue(), tmp_path)(x)
+    expected = body.float()(x)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected.softmax(1) + 1 if cast else expected)
+
+
+def test_torchs_remarks_on_an_archive_are_not_shown(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
+) -> None:
+    class Counts(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            n = x.sum().int().item()
+            torch._check(n >= 0)
+            return x.mean((1, 2, 3))[:, None]
+
+    content = export(Counts().eval())
+    recwarn.clear()
+    caplog.clear()
+    assert load(content, tmp_path)(torch.rand(3, 3, 16, 16)).shape == (3, 1)
+    assert not caplog.records and not list(recwarn)
 
 
 def test_hash_is_compared(archive: bytes, tmp_path: Path) -> None:

@@ -56,13 +56,36 @@ def test_a_good_manifest_is_read_as_written(tmp_path: Path) -> None:
         ("[source, target]", "[sorce]", "roles.0: input should be 'source' or 'target'"),
         ("[source, target]", "[source, source]", "roles: each role at most once"),
         ("[source, target]", "[]", "roles: Tuple should have at least 1 item"),
-        ("name: a", "name: a/b", "name: string should match"),
+        ("name: a", "name: a/b", "name: 'a/b' cannot be a name"),
+        (
+            "name: a",
+            "name: facebook/dino-vits16",
+            "'-' after the first, at most 100; use 'facebook-dino-vits16'",
+        ),
+        ("name: a", "name: Zoë's net (v2)", "use 'Zoe-s-net-v2'"),
+        ("name: a", "name: .hidden", "use 'hidden'"),
+        ("name: a", "name: 学", "use 'model-1'"),
+        ("seed: 0", "weights: w\n    sha256: ABC", "sha256: 'ABC' is no SHA-256: it has 64 digits"),
+        ("seed: 0", "weights: {key: a}", "weights.file: is missing; add it"),
+        (
+            "seed: 0",
+            "weights: {file: w, kye: a}",
+            "weights.kye: unknown field; there are file, key",
+        ),
+        ("seed: 0", "weights: {file: w, key: [a]}", "weights.key: must be text, not ['a']"),
+        ("seed: 0", "weights: w\n    strip: a.", "strip: belongs to the weights; write weights: {"),
+        ("name: z", "name: z\nmirror: ftp://x", "mirror: 'ftp://x' is no address on the web"),
+        (
+            "loader: torchvision\n    architecture: resnet18\n    seed: 0",
+            "loader: python\n    factory: models.build",
+            "factory: 'models.build' names no function",
+        ),
         ("    architecture: resnet18\n", "", "architecture: is missing; add it"),
         ("seed: 0", "seed: x", "seed: input should be a valid integer"),
         ("seed: 0", "seed: -1", "seed: input should be greater than or equal to 0, not -1"),
         ("    seed: 0\n", "", "give either 'weights: FILE' or 'seed: NUMBER'"),
         ("seed: 0", "seed: 0\n    weights: w.pth", "give either 'weights: FILE' or"),
-        ("seed: 0", "weights: w\n    sha256: abc", "sha256: string should match"),
+        ("seed: 0", "weights: w\n    sha256: abc", "sha256: 'abc' is no SHA-256"),
         ("seed: 0", "seed: 0\n    classes: 0", "classes: input should be greater than or equal to"),
         ("size: 8", "size: 0", "input: size must lie in 1..8192"),
         ("size: 8", "size: big", "input.size"),
@@ -136,3 +159,15 @@ def test_any_text_is_read_or_refused_in_one_line(tmp_path: Path, text: str, at: 
         load_zoo(path)
     except InputError as error:
         assert "\n" not in str(error)
+
+
+def test_weights_may_say_where_in_the_file_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "zoo.yaml"
+    path.write_text(GOOD.replace("seed: 0", "weights: {file: w.pth, key: teacher, strip: net.}"))
+    (model,) = load_zoo(path).models
+    assert isinstance(model, TorchvisionSpec)
+    assert (model.weights, model.key, model.strip) == ("w.pth", "teacher", "net.")
+    assert model.model_dump()["strip"] == "net."
+    path.write_text(GOOD.replace("seed: 0", "weights: w.pth"))
+    plain = load_zoo(path).models[0].model_dump()
+    assert "key" not in plain and "strip" not in plain  # what was computed before keeps its name

@@ -11,9 +11,13 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import math
 import re
+import warnings
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,10 +51,12 @@ def load(spec: ExportedSpec, base: Path, allow_code: bool) -> nn.Module:
         from torch.export import unflatten
         from torch.export.pt2_archive._package import load_pt2
 
-        program = load_pt2(archive).exported_programs["model"]
-        _check_input(program, spec, where)
-        _check_eval(program, where)
-        module: nn.Module = unflatten(program)
+        with _quiet():
+            program = load_pt2(archive).exported_programs["model"]
+            _check_input(program, spec, where)
+            _check_eval(program, where)
+            _compute_in_float32(program)
+            module: nn.Module = unflatten(program).float()
     except InputError:
         raise
     except Exception as error:  # torch raises of many kinds on archives it cannot use
@@ -59,6 +65,39 @@ def load(spec: ExportedSpec, base: Path, allow_code: bool) -> nn.Module:
             f"{where} cannot be loaded by this torch ({cause}); export it again with it"
         ) from error
     return module
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No remarks of torch on the program ("Symbol u0 did not appear ..."): it is right or not."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _compute_in_float32(program: ExportedProgram) -> None:
+    """Have a program of half or double precision name float32 wherever it names a type."""
+    import torch
+    from torch.fx.node import map_aggregate
+
+    inputs = [node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"]
+    kinds = {value.dtype for value in inputs if isinstance(value, torch.Tensor)}
+    others = {kind for kind in kinds if kind.is_floating_point} - {torch.float32}
+    if not others:
+        return
+    for node in list(program.graph.nodes):
+        if str(node.target).startswith("aten._assert_tensor_metadata"):
+            program.graph.erase_node(node)
+            continue
+        node.args, node.kwargs = (
+            map_aggregate(given, lambda value: torch.float32 if value in others else value)
+            for given in (node.args, node.kwargs)
+        )
 
 
 def _check_input(program: ExportedProgram, spec: ExportedSpec, where: str) -> None:

@@ -17,6 +17,8 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
+from depara_bench.loaders import exported_names
+
 DISTRUST = "do not use this file; export the model again from a source you trust"
 
 
@@ -118,17 +120,14 @@ def _identifier(text: str) -> str:
 
 
 def _module_stack(text: str) -> str:
-    for entry in text.split(";"):
-        if not re.fullmatch(_STACK_ENTRY, entry, re.ASCII):
-            raise Refused(f"holds {entry[:80]!a}, which names no module")
-    return text
+    entries = [(entry, exported_names.stack_entry(entry)) for entry in text.split(";")]
+    if wrong := [entry for entry, plain in entries if plain is None]:
+        raise Refused(f"holds {wrong[0][:80]!a}, which names no module")
+    return ";".join(plain for _, plain in entries if plain is not None)
 
 
-_PART = r"(?!__)[\w@-]+"
-_PATH = rf"({_PART}(\.{_PART})*)?"
-_STACK_ENTRY = rf"[\w.@\[\]'()-]*,{_PATH},[\w.]*(@[0-9]+)?"
 _SYMBOL = r"(s|u|zf|zuf)[0-9]{1,4}"
-_path = _matching(_PATH, "dotted name of a module or tensor")
+_path = _matching(exported_names.PATH, "dotted name of a module or tensor")
 _text = _matching(r"[ -~]{0,500}", "short text")
 
 

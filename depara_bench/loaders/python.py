@@ -53,7 +53,8 @@ def load(spec: PythonSpec, base: Path, allow_code: bool) -> nn.Module:
     if spec.weights is not None:
         path = locate(spec, base)
         content = weights.read_bytes(path, spec.sha256, spec.name)
-        weights.fill(model, weights.state_dict(content, path, spec.name), path, spec.name)
+        state = weights.state_dict(content, path, spec.name)
+        weights.fill(model, state, path, spec.name, spec=spec)
     _check_values(model, where)
     return model
 

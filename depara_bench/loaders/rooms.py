@@ -28,5 +28,5 @@ def load(spec: RoomsSpec, base: Path, allow_code: bool) -> nn.Module:
     path = locate(spec, base)
     content = weights.read_bytes(path, spec.sha256, spec.name)
     model: nn.Module = build(task)
-    weights.fill(model, weights.state_dict(content, path, spec.name), path, spec.name)
+    weights.fill(model, weights.state_dict(content, path, spec.name), path, spec.name, spec=spec)
     return model

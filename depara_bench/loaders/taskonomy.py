@@ -23,12 +23,7 @@ def load(spec: TaskonomySpec, base: Path, allow_code: bool) -> nn.Module:
     path = locate(spec, base)
     content = weights.read_bytes(path, spec.sha256, spec.name)
     model = Encoder(normalize_outputs=spec.normalize_outputs)
-    state = dict(weights.state_dict(content, path, spec.name))
-    for key, value in model.state_dict().items():
-        # Counters of training steps: without influence in eval mode, and older than some files.
-        if key.endswith(".num_batches_tracked"):
-            state.setdefault(key, value)
-    weights.fill(model, state, path, spec.name)
+    weights.fill(model, weights.state_dict(content, path, spec.name), path, spec.name, spec=spec)
     return model
 
 

@@ -36,7 +36,7 @@ def load(spec: TorchscriptSpec, base: Path, allow_code: bool) -> nn.Module:
         raise InputError(
             f"{where} is no TorchScript archive ({one_line(error)}); write it with torch.jit.save"
         ) from error
-    return _Scripted(script)
+    return _Scripted(script.float())  # some are of half or double precision
 
 
 class _Scripted(nn.Module):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from depara_bench.config import nearest
 from depara_bench.errors import InputError
 from depara_bench.loaders import weights
+from depara_bench.loaders.choose import Translate, unchanged
 from depara_bench.loaders.locate import locate
 from depara_bench.loaders.seeded import seeded
 from depara_bench.zoo import TorchvisionSpec
@@ -25,9 +27,22 @@ def load(spec: TorchvisionSpec, base: Path, allow_code: bool) -> nn.Module:
     # Before the model is built, which can take seconds: is the file there and the right one?
     path = locate(spec, base)
     content = weights.read_bytes(path, spec.sha256, spec.name)
+    held = weights.state_dict(content, path, spec.name)
     model = _build(spec)
-    weights.fill(model, weights.state_dict(content, path, spec.name), path, spec.name)
+    weights.fill(model, held, path, spec.name, spec=spec, translate=_translation(model))
     return model
+
+
+def _translation(model: nn.Module) -> Translate:
+    """What the library does to a file for the model: it interpolates the positions of a vision
+    transformer that was trained at another size.
+    """
+    from torchvision.models import VisionTransformer
+    from torchvision.models.vision_transformer import interpolate_embeddings
+
+    if isinstance(model, VisionTransformer):
+        return partial(interpolate_embeddings, model.image_size, model.patch_size)
+    return unchanged
 
 
 def _build(spec: TorchvisionSpec) -> nn.Module:
@@ -39,11 +54,14 @@ def _build(spec: TorchvisionSpec) -> nn.Module:
     options: dict[str, Any] = {"weights": None, "num_classes": spec.classes}
     if "weights_backbone" in inspect.signature(builder).parameters:
         options["weights_backbone"] = None  # its default would be downloaded
+    height, width = spec.input.height_width
+    if spec.architecture.startswith("vit_") and height == width:
+        options["image_size"] = height  # made for one size, other than 224 where it is asked for
     with seeded(spec.seed), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a default for init_weights that will change some day
         try:
             model: nn.Module = builder(**options)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, AssertionError) as error:
             cause = " ".join(str(error).split())
             raise InputError(
                 f"model '{spec.name}': torchvision cannot build '{spec.architecture}' with"

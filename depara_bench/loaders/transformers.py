@@ -5,6 +5,7 @@ The model's files are read here; the library is never given a name that it could
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 from collections.abc import Iterator
@@ -12,12 +13,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from depara_bench.config import nearest
 from depara_bench.errors import InputError
 from depara_bench.loaders import weights
+from depara_bench.loaders.choose import attempts, in_float32, misfit, pick
+from depara_bench.loaders.fit_keys import Fit, expected, is_spare
 from depara_bench.loaders.libraries import need, offline, one_line
 from depara_bench.loaders.locate import config_file, locate
+from depara_bench.loaders.readings import State
 from depara_bench.loaders.seeded import seeded
+from depara_bench.loaders.unfilled import check_unfilled, poison
 from depara_bench.zoo import TransformersSpec
 
 if TYPE_CHECKING:
@@ -28,24 +35,49 @@ def load(spec: TransformersSpec, base: Path, allow_code: bool) -> nn.Module:
     """Build the model of the configuration, fill it, and have its output be one tensor."""
     where = f"model '{spec.name}'"
     need("transformers", where)
-    config = _config(spec.architecture, base, where)
+    kind, config = _images_alone(*_class(_config(spec.architecture, base, where), where))
     with offline(), _quiet():
         if spec.weights is None:
             with seeded(spec.seed):
-                model = _call(_class(config, where)._from_config, config, where=where)
+                model = _call(kind._from_config, config, where=where)
         else:
             path = locate(spec, base)
             content = weights.read_bytes(path, spec.sha256, spec.name)
-            state = weights.state_dict(content, path, spec.name)
-            model = _filled(_class(config, where), config, state, path, where)
+            held = weights.state_dict(content, path, spec.name)
+            model, fit = _filled(kind, config, held, f"{where}: {path}", spec)
     if model.main_input_name != "pixel_values":
         raise InputError(
             f"{where}: {type(model).__name__} takes {model.main_input_name}, not images alone;"
             f" choose a vision model"
         )
+    _accept_size(model, config, spec)
     model.register_forward_hook(_pooled)
     built: nn.Module = model.float()  # some checkpoints are of half precision
+    if spec.weights is not None:
+        check_unfilled(built, fit, path, spec.name, spec)
     return built
+
+
+def _images_alone(kind: Any, config: Any) -> tuple[Any, Any]:
+    """A model's class and configuration; of one for images and text (CLIP), its image tower's."""
+    mapping = need("transformers", "").MODEL_MAPPING
+    tower = getattr(config, "vision_config", None) or getattr(config, "image_config", None)
+    if kind.main_input_name != "pixel_values" and type(tower) in mapping:
+        return mapping[type(tower)], tower
+    return kind, config
+
+
+def _accept_size(model: Any, config: Any, spec: TransformersSpec) -> None:
+    """Have the model interpolate its positions to images of another size than it was trained at."""
+    size = getattr(config, "image_size", None)
+    own = (size, size) if isinstance(size, int) else tuple(size or ())
+    option = "interpolate_pos_encoding"
+    if own != spec.input.height_width and option in inspect.signature(model.forward).parameters:
+
+        def ask(_module: Any, arguments: Any, options: dict[str, Any]) -> Any:
+            return arguments, {option: True} | options
+
+        model.register_forward_pre_hook(ask, with_kwargs=True)
 
 
 def _config(architecture: str, base: Path, where: str) -> Any:
@@ -70,45 +102,73 @@ def _config(architecture: str, base: Path, where: str) -> Any:
         ) from error
 
 
-def _class(config: Any, where: str) -> Any:
-    """The class that the configuration names, or the plain model of its type."""
+def _class(config: Any, where: str) -> tuple[Any, Any]:
+    """The class that the configuration names, or the plain model of its type; and the former."""
     transformers = need("transformers", where)
     for name in config.architectures or ():
         found = getattr(transformers, name, None)
         if isinstance(found, type) and issubclass(found, transformers.PreTrainedModel):
-            return found
+            return found, config
     mapping = transformers.MODEL_MAPPING
     if type(config) not in mapping:
         raise InputError(f"{where}: transformers has no plain model of '{config.model_type}'")
-    return mapping[type(config)]
+    return mapping[type(config)], config
 
 
-def _filled(kind: Any, config: Any, state: Any, path: Path, where: str) -> Any:
-    """The model with every tensor of the file, under the library's present names for them."""
+_TOWERS = ("vision_model.", "visual.", "vision_tower.", "image_model.")
+"""What the names of the image tower begin with, in a file of a model for images and text."""
+
+
+def _filled(
+    kind: Any, config: Any, held: Any, where: str, spec: TransformersSpec
+) -> tuple[Any, Fit]:
+    """The model with every tensor of the file, under the library's present names for them, and how
+    the file fits.
+    """
+    with torch.device("meta"):
+        empty = _call(kind, config, where=where)
+    tried = attempts(empty, held, where, spec)
+    direct = pick(tried, where)
+    if direct is not None and not direct[1].missing:
+        tried = [direct]
+    else:  # as they are: the library knows older names
+        tried = [(reading, fit) for reading, fit in tried if reading.strip == (spec.strip or "")]
+    results = []
+    for reading, _ in tried:
+        model, fit = _from_state(kind, config, reading.tensors, where)
+        if not fit.contradicts:
+            poison(model, fit.missing)
+            return model, fit
+        results.append((reading, fit))
+    raise InputError(misfit(results, where, has_classes=False))
+
+
+def _from_state(kind: Any, config: Any, state: State, where: str) -> tuple[Any, Fit]:
+    """What the library makes of tensors by name."""
     model, found = _call(
         kind.from_pretrained,
         None,
         config=config,
-        state_dict=dict(state),
+        state_dict=in_float32(state),
+        dtype=torch.float32,
         output_loading_info=True,
         ignore_mismatched_sizes=True,  # they are told below
         where=where,
     )
-    sizes = [key if isinstance(key, str) else key[0] for key in found["mismatched_keys"]]
-    problems = [
-        weights.first_few(what, sorted(keys))
-        for what, keys in (
-            ("lacks", found["missing_keys"]),
-            ("adds", found["unexpected_keys"]),
-            ("has another shape for", sizes),
-        )
-        if keys
-    ]
-    if problems:
-        raise InputError(
-            f"{where}: {path} does not fit the architecture: it {'; it '.join(problems)}"
-        )
-    return model
+    extra = sorted(found["unexpected_keys"])
+    tower = next((part for part in _TOWERS if any(n.startswith(part) for n in state)), None)
+    others = {name for name in extra if tower and not name.startswith(tower)}
+    own = expected(model)
+    shapes = [(name, tuple(its), tuple(ours)) for name, its, ours in found["mismatched_keys"]]
+    fit = Fit(
+        missing=tuple(sorted(found["missing_keys"])),
+        extra=tuple(extra),
+        spare=tuple(name for name in extra if name in others or is_spare(name)),
+        shapes=tuple(sorted(shapes)),
+        kinds=(),
+        matched=len(own) - len(found["missing_keys"]) - len(shapes),
+    )
+    return model, fit
 
 
 def _call(function: Any, *arguments: Any, where: str, **options: Any) -> Any:

@@ -1,21 +1,27 @@
-"""Weight files: found, hashed, and read without running anything that is in them."""
+"""Weight files: found, hashed, and their tensors put into a model."""
 
 from __future__ import annotations
 
 import hashlib
-import io
 import os
-import warnings
-from collections.abc import Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from depara_bench.errors import InputError, path_errors
+from depara_bench.loaders import checkpoints
+from depara_bench.loaders.choose import Translate, choose, unchanged
+from depara_bench.loaders.fit_keys import Fit, first_few
 from depara_bench.loaders.libraries import one_line
+from depara_bench.loaders.readings import states
+from depara_bench.loaders.unfilled import check_unfilled, poison, tell_lazy
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+    from depara_bench.zoo import AnySpec
 
 
 def cache() -> Path:
@@ -71,48 +77,41 @@ def file_sha256(path: Path) -> str:
         )
 
 
-def state_dict(content: bytes, path: Path, name: str) -> Mapping[str, torch.Tensor]:
-    """Tensors by name, from safetensors or from a torch checkpoint of plain tensors.
+def state_dict(content: bytes, path: Path, name: str) -> Mapping[str, Any]:
+    """What a file of safetensors, or a checkpoint of torch, holds: tensors by name, or entries that
+    hold them. Nothing in the file is run.
 
-    A checkpoint that wraps its tensors under "state_dict" or "model" is unwrapped. Tensors that a
-    network cannot be filled with as they are (sparse, quantized, complex, without values) are
-    refused.
+    Tensors that a network cannot be filled with as they are (sparse, quantized, complex, without
+    values) are refused.
     """
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load as load_safetensors
-
-    loaded: Any
-    if path.suffix == ".safetensors":
-        try:
-            loaded = load_safetensors(content)
-        except SafetensorError as error:
-            raise InputError(
-                f"model '{name}': {path} is not a safetensors file ({error}); fetch it again"
-            ) from error
-    else:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # torch would rather have it written in another way
-                loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        except Exception as error:  # a hostile pickle can make the unpickler raise anything
-            raise InputError(
-                f"model '{name}': {path} is not a checkpoint of plain tensors, and nothing else is"
-                f" loaded from it; save model.state_dict() as safetensors"
-            ) from error
-    for wrapper in ("state_dict", "model"):
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
-            loaded = loaded[wrapper]
-    if not isinstance(loaded, Mapping) or not all(
-        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in loaded.items()
-    ):
-        raise InputError(f"model '{name}': {path} holds no state dict (names and tensors)")
-    if odd := [key for key, value in loaded.items() if not _is_plain(value)]:
+    where = f"model '{name}': {path}"
+    held = checkpoints.read(content, path, name)
+    found = states(held)
+    if not found:
+        raise InputError(f"{where} holds no state dict (names and tensors){_instead(held)}")
+    odd = [
+        [key for key, value in state.items() if not _is_plain(value)] for state in found.values()
+    ]
+    if all(odd):
         raise InputError(
-            f"model '{name}': {path} {first_few('holds other than plain real numbers in', odd)};"
+            f"{where} {first_few('holds other than plain real numbers in', odd[0])};"
             f" save dense tensors of the ordinary types"
         )
-    return loaded
+    plain: Mapping[str, Any] = held
+    return plain
+
+
+def _instead(held: Any) -> str:
+    """What a file without a state dict holds, as far as it is of use to know."""
+    entries = held.items() if isinstance(held, Mapping) else [("", held)]
+    objects = {key: v for key, v in entries if isinstance(v, checkpoints.StandIn)}
+    for key, value in objects.items():
+        entry = f"as '{key}' " if key else ""
+        return (
+            f" but {entry}an object of {value.stands_for}, which is not made from a file: what is"
+            f" loaded are plain tensors; save model.state_dict() as safetensors"
+        )
+    return "; save model.state_dict()"
 
 
 def _is_plain(tensor: torch.Tensor) -> bool:
@@ -123,30 +122,48 @@ def _is_plain(tensor: torch.Tensor) -> bool:
     return not (tensor.is_meta or tensor.is_quantized or tensor.is_complex())
 
 
-def first_few(what: str, keys: Sequence[str]) -> str:
-    """What is wrong with the first three of `keys`, and how many there are."""
-    return f"{what} {', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''} ({len(keys)} in all)"
+def fill(
+    model: nn.Module,
+    held: Mapping[str, Any],
+    path: Path,
+    name: str,
+    *,
+    spec: AnySpec | None = None,
+    translate: Translate = unchanged,
+) -> None:
+    """Fill `model`, made one of float32, from what a file holds, in the only way that fits.
+
+    spec: says which entry and prefix are meant, and what the embedding is: of what does not
+    influence that, the file may lack anything. translate: what the model's library does to the
+    names and sizes of older files. Raises InputError where nothing fits, or more than one way does.
+    """
+    fit = put(model, held, path, name, spec=spec, translate=translate)
+    check_unfilled(model, fit, path, name, spec)
 
 
-def fill(model: nn.Module, state: Mapping[str, torch.Tensor], path: Path, name: str) -> None:
-    """Load `state` into `model`, every key and shape as it must be. Raises InputError."""
-    expected = model.state_dict()
-    missing = [key for key in expected if key not in state]
-    extra = sorted(key for key in state if key not in expected)  # safetensors keeps no order
-    shapes = [k for k in expected if k in state and state[k].shape != expected[k].shape]
-    problems = [
-        first_few(what, keys)
-        for what, keys in (("lacks", missing), ("adds", extra), ("has another shape for", shapes))
-        if keys
-    ]
-    if problems:
-        raise InputError(
-            f"model '{name}': {path} does not fit the architecture: it {'; it '.join(problems)}"
-        )
+def put(
+    model: nn.Module,
+    held: Mapping[str, Any],
+    path: Path,
+    name: str,
+    *,
+    spec: AnySpec | None = None,
+    translate: Translate = unchanged,
+) -> Fit:
+    """Fill as `fill` does, and return what the file lacks and adds, for `check_unfilled`."""
+    where = f"model '{name}': {path}"
+    model.float()
+    reading, fit = choose(model, held, where, spec, translate)
+    own = model.state_dict()
+    state: Any = OrderedDict((key, reading.tensors[key]) for key in own if key in reading.tensors)
+    state._metadata = getattr(own, "_metadata", None)  # the names are those of this version
     try:
-        model.load_state_dict(dict(state), strict=True)
-    except RuntimeError as error:
+        model.load_state_dict(state, strict=False)  # what is missing is known
+    except Exception as error:  # a module may refuse what it is given in its own way
         raise InputError(
-            f"model '{name}': {path} cannot be loaded into the architecture ({one_line(error)});"
+            f"{where} cannot be loaded into the architecture ({one_line(error)});"
             f" save model.state_dict() of it again"
         ) from error
+    tell_lazy(model, where)
+    poison(model, fit.missing)
+    return fit
