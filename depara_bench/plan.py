@@ -85,7 +85,7 @@ def make_plan(
     attribution = job.attribution.model_copy(update={"grid": common_grid(job.attribution, zoo)})
     job = job.model_copy(update={"attribution": attribution})
     identities = {m.name: model_identity(m, manifest.parent) for m in zoo.models}
-    check_folder(folder, job, fresh)
+    check_folder(folder, job, zoo, fresh)
     terminal.detail(f"probe: {job.probe.kind}")
     with terminal.waiting("probe"):
         probe = load_probe(job.probe, jobfile.base)
