@@ -46,7 +46,7 @@ class Terminal:
     quiet: bool = False
     verbose: bool = False
     every: float = EVERY_S
-    _held: list[str] = field(default_factory=list)
+    _held: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
     """Last lines of stages, which wait for what is said next, and go unsaid where that is an error:
     what is refused is one line.
     """

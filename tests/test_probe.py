@@ -260,6 +260,15 @@ def test_every_mode_becomes_rgb() -> None:
     assert found.dtype == np.uint8
 
 
+def test_orientation_tags_are_not_applied() -> None:
+    """A picture that its tag turns by 90 degrees is taken as its pixels are stored."""
+    tag = Image.Exif()
+    tag[0x0112] = 6
+    pixels = np.repeat(np.arange(0, 256, 16, dtype=np.uint8)[None, :, None], 8, axis=0)
+    pixels = np.repeat(pixels, 3, axis=2)
+    assert np.array_equal(decode(encoded(pixels, exif=tag)), pixels)
+
+
 # --- lists and Parquet --------------------------------------------------------------------------
 
 
