@@ -36,7 +36,8 @@ def parse(text: str, where: str) -> CsvTable:
     """
     lines = list(io.StringIO(text, newline=""))
     first, comments, separator = _top(lines)
-    candidates = [separator] if separator else _SEPARATORS
+    heading = lines[first] if first < len(lines) else ""
+    candidates = [separator] if separator else [s for s in _SEPARATORS if s in heading] or [","]
     best = max((_records(lines, first, s) for s in candidates), key=_fit)
     return _table(best, comments, where)
 
@@ -105,9 +106,10 @@ def _table(found: _Records, comments: tuple[str, ...], where: str) -> CsvTable:
         width -= 1  # a separator at the end of each line
     for line, row in zip(found.lines[1:], rows, strict=True):
         if len(row) < width or any(row[width:]):
+            more = "put a cell that holds the separator, or a decimal comma, in quotes"
             raise InputError(
-                f"{where}, line {line}: has {len(row)} cells, the heading has {width}; put a cell"
-                f" that holds the separator, or a decimal comma, in quotes"
+                f"{where}, line {line}: has {len(row)} cells, the heading has {width};"
+                f" {more if len(row) > width else 'separators stand for empty cells too'}"
             )
     names = [_name(position, heading[position]) for position in range(width)]
     # A column without a name and without a cell is a gap that a spreadsheet had.

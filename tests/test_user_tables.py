@@ -151,7 +151,7 @@ def test_mistakes_in_labels(tmp_path: Path, content: str, words: list[str]):
         (b"source;target;value\na;t;0,5\nb;t;0.25\n", ["line 2", "'0,5'"]),
         (b"source;target;value\na;t;1 234\n", ["line 2", "'1 234'"]),
         (b"source,target,value\na,t,1\nb,t,1\na,t,2\n", ["a -> t", "twice (line 2 and line 4)"]),
-        (b"source,target,value\na,t\n", ["line 2: has 2 cells, the heading has 3"]),
+        (b"source,target,value\na,t\n", ["line 2: has 2 cells, the heading has 3", "empty cells"]),
         (b"source,target,value\na,t,0,5\n", ["line 2: has 4 cells, the heading has 3", "comma"]),
         (b"source,target,value\n,t,1\n", ["line 2, column 'source': is empty"]),
         (b"source,target,value\na,t,\n", ["column 'value' is empty in all rows"]),
@@ -215,6 +215,7 @@ def test_models_by_datasets(tmp_path: Path, content: str):
         ("model,x,y\na,1,b\n", ["line 2, column 'y' of a: 'b' is not a finite number"]),
         ("model\na\n", ["'model'", "is neither"]),
         ("source,target,score\na,t,1\n", ["no column 'value', it has source, target, score"]),
+        ("Source,Target,Value\na,t,1\n", ["no column 'source', it has Source, Target, Value"]),
     ],
 )
 def test_mistakes_in_models_by_datasets(tmp_path: Path, content: str, words: list[str]):

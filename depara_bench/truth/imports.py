@@ -80,7 +80,7 @@ def from_accuracies(rows: Rows, name: str) -> Truth:
     index of numbers before the names, which has no name itself, is none of them.
     """
     columns = list(rows.cells)
-    if len({"source", "target", "value"} & set(columns)) > 1:
+    if len({"source", "target", "value"} & {name.lower() for name in columns}) > 1:
         rows.need(("source", "target", "value"), "a truth has source, target and value")
     if len(columns) > 2 and _is_index(rows, columns[0], columns[1]):
         columns = columns[1:]
