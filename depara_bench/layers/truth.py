@@ -22,6 +22,8 @@ def read_accuracies(path: Path) -> pd.DataFrame:
     Raises InputError naming the file and what is wrong with it.
     """
     mend = "measure it with 'depara-bench layers measure', or set 'truth: null'"
+    if not path.is_file():
+        raise InputError(f"truth: {path} cannot be read (there is no such file); {mend}")
     rows = read_rows(path, f"truth: {path}", mend)
     rows.need((*_NAMES, *_NUMBERS), f"it needs {', '.join((*_NAMES, *_NUMBERS))}")
     about = [f"{s}, layer '{name}'" for s, name in zip(*map(rows.cells.get, _NAMES), strict=True)]
