@@ -16,8 +16,8 @@ EVERY_S = 30.0
 class Tally:
     """What is done of a stage, told in lines that are never further apart than `every` seconds.
 
-    total: of what there is to do; 0: not known. detail: more words, of what is done. clock: tells
-    seconds.
+    total: of what there is to do; 0: not known. detail: more words, of what is done. since: when
+    anything was said before. clock: tells seconds.
     """
 
     def __init__(
@@ -29,12 +29,14 @@ class Tally:
         *,
         detail: Callable[[], str] | None = None,
         every: float = EVERY_S,
+        since: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stage, self._total, self._unit = stage, total, unit
         self._say, self._detail, self._every, self._clock = say, detail, every, clock
-        self._done = 0
-        self._start = self._told = clock()
+        self._done = self._lines = 0
+        self._start = clock()
+        self._told = self._start if since is None else since
 
     def advance(self, count: int) -> None:
         """So many more are done."""
@@ -49,6 +51,7 @@ class Tally:
         """Tell how far the stage is, where that is due."""
         if self.wait() > 0:
             return
+        self._lines += 1
         self._told = now = self._clock()
         seconds = now - self._start
         parts = [f"{span(seconds)} so far"]
@@ -67,7 +70,7 @@ class Tally:
         if self._total:
             done = [f"{self._done:,} {self._unit}".rstrip() + f" in {span(seconds)}", *self._more()]
             return f"{self._stage}: {', '.join([*done, self._rate(seconds)])}"
-        return f"{self._stage}: {span(seconds)}" if self._told > self._start else None
+        return f"{self._stage}: {span(seconds)}" if self._lines else None
 
     def _more(self) -> list[str]:
         return [self._detail()] if self._detail else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -50,6 +51,10 @@ class Terminal:
     """Last lines of stages, which wait for what is said next, and go unsaid where that is an error:
     what is refused is one line.
     """
+    _spoke: list[float] = field(
+        default_factory=lambda: [time.monotonic()], init=False, repr=False, compare=False
+    )
+    """When something was last said, since stages count on from there."""
 
     @property
     def out(self) -> Console:
@@ -73,11 +78,13 @@ class Terminal:
         """A remark a user wants to see, unless quiet."""
         if not self.quiet:
             self._release()
+            self._spoke[:] = [time.monotonic()]
             self.err.print(Text(text), soft_wrap=True)
 
     def detail(self, text: str) -> None:
         """A remark for `--verbose`."""
         if self.verbose:
+            self._release()
             self.err.print(Text(text, style="dim"), soft_wrap=True)
 
     @contextmanager
@@ -92,8 +99,7 @@ class Terminal:
             yield lambda _: None
             return
         if not console.is_terminal:
-            tally = Tally(stage, total, unit, self.say, detail=detail, every=self.every)
-            with self._telling(tally):
+            with self._telling(stage, total, unit, detail) as tally:
                 yield tally.advance
             return
         columns = (
@@ -110,13 +116,17 @@ class Terminal:
         if self.quiet:
             yield
             return
-        with self._telling(Tally(stage, 0, "", self.say, every=self.every)):
+        with self._telling(stage, 0, "", None):
             yield
 
     @contextmanager
-    def _telling(self, tally: Tally) -> Iterator[None]:
+    def _telling(
+        self, stage: str, total: int, unit: str, detail: Callable[[], str] | None
+    ) -> Iterator[Tally]:
+        since = self._spoke[0]
+        tally = Tally(stage, total, unit, self.say, detail=detail, every=self.every, since=since)
         with beating(tally):
-            yield
+            yield tally
         if line := tally.last():
             self._release()
             self._held.append(line)

@@ -60,10 +60,10 @@ def test_the_next_line_is_due_in_time_also_where_nothing_gets_done():
     clock.now += 18
     tally.beat()
     assert lines == ["check: 1 of 3 models, 0.033 models/s, 60 s left"] and tally.wait() == 30
-    none = Tally("check", 3, "models", lines.append, clock=clock)
-    clock.now += 30
+    none = Tally("extract", 3, "models", lines.append, since=clock.now - 20, clock=clock)
+    clock.now += 10  # 30 s after what was last said
     none.beat()
-    assert lines[-1] == "check: 0 of 3 models, 30 s so far"
+    assert lines[-1] == "extract: 0 of 3 models, 10 s so far"
 
 
 def test_a_stage_that_stands_still_is_told(capsys: pytest.CaptureFixture[str]):
@@ -79,6 +79,11 @@ def test_a_stage_that_stands_still_is_told(capsys: pytest.CaptureFixture[str]):
     with terminal.waiting("probe"):
         time.sleep(0.1)
     assert capsys.readouterr().err.startswith("probe: 0 s so far\n")
+    short = Terminal(every=0.1)  # three stages, of which none is long, and all are silent
+    for _ in range(3):
+        with short.progress("stage", 1, "step"):
+            time.sleep(0.06)
+    assert "stage: 0 of 1 step, 0 s so far" in capsys.readouterr().err
     failed = Terminal()
     with pytest.raises(KeyError), failed.progress("extract", 5, "images"):
         raise KeyError
