@@ -16,6 +16,7 @@ import pandas as pd
 
 from depara_bench.errors import InputError
 from depara_bench.storage import Folder
+from depara_bench.user_tables import Rows, read_rows
 
 PATH = "labels.parquet"
 
@@ -38,44 +39,41 @@ def read_labels(path: Path, images: Sequence[str], targets: Sequence[str]) -> di
 
     Raises InputError naming the file and the image that is missing, twice or not a number.
     """
-    try:
-        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
-    except Exception as error:  # the readers raise a dozen kinds for a file that is no table
-        raise InputError(f"labels: {path} is not a readable table; check 'labels'") from error
-    column = "label" if "label" in table.columns else "value"
-    for name in ("image", "target", column):
-        if name not in table.columns:
-            raise InputError(f"labels: {path} has no column '{name}'; it has image, target, label")
-    found = {}
+    rows = read_rows(path, f"labels: {path}", "check 'labels'")
+    column = "label" if "label" in rows.cells else "value"
+    what = "labels are image, target, and label (a class) or value (a number)"
+    rows.need(("image", "target", column), what)
+    by_target, found = rows.groups("target"), {}
     for target in targets:
-        rows = table[table["target"].astype(str) == target]
-        if rows.empty:
+        if target not in by_target:
             continue
-        names = rows["image"].astype(str)
-        if names.duplicated().any():
-            twice = names[names.duplicated()].iloc[0]
-            raise InputError(f"labels: {path}: image {twice} has two labels of target '{target}'")
-        given = rows.set_index(names)[column]
-        absent = [image for image in images if image not in given.index]
-        if absent:
-            raise InputError(f"labels: {path}: image {absent[0]} has no label of target '{target}'")
-        found[target] = _labels(given.loc[list(images)], column, path, target)
+        own = by_target[target]
+        names = own.cells["image"]
+        twice = [f"image {name} has two labels of target '{target}'" for name in names]
+        own.once(("image",), twice.__getitem__)
+        place = {name: row for row, name in enumerate(names)}
+        if absent := next((image for image in images if image not in place), None):
+            raise InputError(
+                f"labels: {path}: image {absent} has no label of target '{target}'; those that have"
+                f" one are {names[0]}, ..."
+            )
+        found[target] = _labels(own, column, [place[image] for image in images])
     if not found:
-        raise InputError(f"labels: {path} names no target of this run; check 'labels'")
+        some = ", ".join([*by_target][:3]) or "none"
+        raise InputError(f"labels: {path} names no target of this run, but {some}; check 'labels'")
     return found
 
 
-def _labels(given: pd.Series, column: str, path: Path, target: str) -> Labels:
-    if given.isna().any():
-        image = given.index[given.isna()][0]
-        raise InputError(f"labels: {path}: image {image} has an empty label of target '{target}'")
-    if column == "label":
-        return Labels(np.unique(given.astype(str).to_numpy(), return_inverse=True)[1].astype("i8"))
-    numbers = pd.to_numeric(given, errors="coerce").to_numpy(np.float64)
-    if not np.isfinite(numbers).all():
-        image = given.index[~np.isfinite(numbers)][0]
-        raise InputError(f"labels: {path}: image {image}, target '{target}': not a finite number")
-    return Labels(numbers[:, None])
+def _labels(rows: Rows, column: str, order: Sequence[int]) -> Labels:
+    """Of one target, the rows in this order."""
+    if column == "value":
+        about = [f"image {image}" for image in rows.cells["image"]]
+        return Labels(rows.numbers(column, told=about.__getitem__)[list(order), None])
+    for row, (image, cell) in enumerate(zip(rows.cells["image"], rows.cells[column], strict=True)):
+        if not cell:
+            raise rows.wrong(row, column, "is empty; give a class", f"image {image}")
+    given = [rows.cells[column][row] for row in order]
+    return Labels(np.unique(given, return_inverse=True)[1].astype("i8"))
 
 
 def write(folder: Folder, labels: Mapping[str, Labels]) -> None:

@@ -5,11 +5,15 @@ user's: a run that would have to touch them is refused.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
+from typing import Any
 
 from depara_bench import record as records
 from depara_bench.errors import InputError
 from depara_bench.job import Job
 from depara_bench.storage import TEMPORARY, Folder
+from depara_bench.zoo import Zoo
 
 LOCK = ".lock"
 
@@ -42,8 +46,10 @@ def _final(path: str) -> str:
     return match[1] + match[2] if match else path
 
 
-def check_folder(folder: Folder, job: Job, fresh: bool) -> None:
-    """Refuse a folder that holds something else than this job's run (or nothing)."""
+def check_folder(folder: Folder, job: Job, zoo: Zoo, fresh: bool) -> None:
+    """Refuse a folder that holds something else than this job's run (or nothing). Where the
+    manifest lies, and what its file is called, does not count while its models are the same.
+    """
     earlier, damaged = None, False
     try:
         earlier = records.read_record(folder)
@@ -59,12 +65,33 @@ def check_folder(folder: Folder, job: Job, fresh: bool) -> None:
                 f"{folder.uri}: holds '{strangers[0]}' and no run; choose an empty folder as --out"
             )
     elif not fresh:
-        before, now = ((j.get("name"), j.get("zoo")) for j in (earlier["job"], job.model_dump()))
-        if before != now:
-            raise InputError(
-                f"{folder.uri}: holds the run of job '{before[0]}' on zoo '{before[1]}'; choose"
-                f" another --out, or --fresh to delete that run"
-            )
+        before = earlier["job"]
+        if before.get("name") == job.name and (
+            before.get("zoo") == job.zoo or _same_models(earlier["zoo"]["models"], zoo)
+        ):
+            return
+        raise InputError(
+            f"{folder.uri}: holds the run of job '{before.get('name')}' on zoo"
+            f" '{before.get('zoo')}'; choose another --out, or --fresh to delete that run"
+        )
+
+
+def _same_models(before: Sequence[Mapping[str, Any]], zoo: Zoo) -> bool:
+    """Whether a zoo has models of an earlier run, and those of one name are alike: none would be
+    computed again into the place of another.
+    """
+    known = {str(model["name"]): _told(model) for model in before}
+    now = {m.name: _told(m.model_dump(mode="json", exclude_none=True)) for m in zoo.models}
+    common = known.keys() & now.keys()
+    return bool(common) and all(known[name] == now[name] for name in common)
+
+
+def _told(model: Mapping[str, Any]) -> dict[str, Any]:
+    """What a manifest says of a model, but for its roles and for where its files lie."""
+    told = {k: v for k, v in model.items() if k not in ("name", "roles", "fingerprint")}
+    if "weights" in told:
+        told["weights"] = PurePath(str(told["weights"])).name
+    return told
 
 
 def clear(folder: Folder) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -135,8 +136,14 @@ def extract_stage(
     tasks = [Task(shard_path(w.spec.name, w.block), w.spec.name, w) for w in missing]
     failures: dict[str, str] = {}
     total = sum(len(blocks[work.block]) for work in missing)
-    with terminal.progress("extract", total, "images") as advance:
+    left = Counter(task.group for task in tasks)
+
+    def models() -> str:
+        return f"{sum(not blocks for blocks in left.values())} of {len(left)} models"
+
+    with terminal.progress("extract", total, "images", models) as advance:
         for outcome in engine.run(Extractor, shared, tasks, plan.resources):
+            left[outcome.task.group] -= 1
             advance(len(blocks[outcome.task.payload.block]))
             if outcome.error is None:
                 record["shards"]["computed"] += 1

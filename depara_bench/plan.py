@@ -94,9 +94,12 @@ def make_plan(
     attribution = job.attribution.model_copy(update={"grid": common_grid(job.attribution, zoo)})
     job = job.model_copy(update={"attribution": attribution})
     identities = {m.name: model_identity(m, manifest.parent) for m in zoo.models}
-    check_folder(folder, job, fresh)
+    check_folder(folder, job, zoo, fresh)
     terminal.detail(f"probe: {job.probe.kind}")
-    probe = load_probe(job.probe, jobfile.base)
+    with terminal.waiting("probe"):
+        probe = load_probe(job.probe, jobfile.base)
+    for remark in probe.remarks:
+        terminal.say(remark)
     sizes = {model.name: model.input.height_width for model in zoo.models}
     keys = {
         name: fingerprint(

@@ -20,7 +20,17 @@ import numpy as np
 from pydantic import Field
 
 from depara_bench.config import Strict
-from depara_bench.errors import InputError, cause, path_errors
+from depara_bench.errors import InputError, path_errors
+from depara_bench.probe_sources import (
+    Gap,
+    Source,
+    Sources,
+    check_names,
+    endings_in_words,
+    from_folder,
+    from_list,
+    from_parquet,
+)
 
 MINIMUM = 3
 """Fewest probe images: with two there is one edge, and no rank correlation."""
@@ -28,8 +38,6 @@ MINIMUM = 3
 # What Pillow remarks on large, odd or half-damaged images, without naming them. For the process:
 # images are decoded in threads, among which a filter for a block of code does not work.
 warnings.filterwarnings("ignore", module=r"PIL\.")
-
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 
 
 class RoomsProbe(Strict):
@@ -66,13 +74,17 @@ class _Files(Strict):
 
 
 class FolderProbe(_Files):
-    """All images below a folder, in the order of their paths."""
+    """All images below a folder, links followed, in the order of their paths; hidden files and
+    folders are left out.
+    """
 
     kind: Literal["folder"]
 
 
 class ListProbe(_Files):
-    """A text file with one image path a line, relative to `root` or else to the list's folder."""
+    """A text file with one image path a line, relative to `root` or else to the list's folder;
+    labels behind the paths are not read.
+    """
 
     kind: Literal["list"]
     root: str | None = None
@@ -109,6 +121,7 @@ class Probe:
     raw: tuple[int, int] | None
     sha256: str
     skipped: tuple[tuple[str, str], ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -171,14 +184,19 @@ def load_probe(spec: ProbeSpec, base: Path) -> Probe:
     path = base / spec.path
     with path_errors(f"probe: {path}", "check 'probe.path'"):
         if isinstance(spec, FolderProbe):
-            ids, contents = _folder(path)
+            found = from_folder(path)
         elif isinstance(spec, ListProbe):
-            ids, contents = _list(path, base / spec.root if spec.root else None)
+            found = from_list(path, base / spec.root if spec.root else None)
         else:
-            ids, contents = _parquet(path, spec.column, spec.id_column)
-    if spec.count is not None and spec.count > len(ids):
-        raise InputError(f"probe: {path} holds {len(ids)} images, 'count' asks for {spec.count}")
-    return _encoded(ids[: spec.count], contents[: spec.count], spec, path)
+            found = from_parquet(path, spec.column, spec.id_column)
+    given = len(found.ids)
+    if given < (spec.count or MINIMUM):
+        what = f"gives {given} images; at least {MINIMUM} are needed to compare"
+        if spec.count:
+            what = f"holds {given} images, 'count' asks for {spec.count}"
+        hints = [endings_in_words()] if isinstance(spec, FolderProbe) else []
+        raise InputError("; ".join([f"probe: {path} {what}", *hints, *found.remarks]))
+    return _encoded(found, spec, path)
 
 
 def _check_memory(count: int, size: int) -> None:
@@ -219,83 +237,16 @@ def _drawn(name: str, images: np.ndarray) -> Probe:
         data=np.ascontiguousarray(images).reshape(-1),
         offsets=np.arange(count + 1, dtype=np.int64) * (size * size * 3),
         raw=(size, size),
-        sha256=_hash(ids, [image.tobytes() for image in images]),
+        sha256=_hash(ids, [hashlib.sha256(image.tobytes()).digest() for image in images]),
     )
 
 
-Source = Path | bytes
-
-
-def image_files(path: Path) -> list[Path]:
-    """All image files below a folder, sorted; links to other folders are not followed.
-
-    Raises InputError naming a folder that cannot be read.
-    """
-
-    def refuse(error: OSError) -> None:
-        raise InputError(
-            f"{error.filename}: cannot be read ({cause(error)}); give the right to read it, or take"
-            f" it out of {path}"
-        )
-
-    files = (
-        Path(folder, name) for folder, _, names in os.walk(path, onerror=refuse) for name in names
-    )
-    images = [p for p in files if p.suffix.lower() in _SUFFIXES]
-    found = []
-    for image in images:
-        with path_errors(str(image)):
-            if image.is_file():
-                found.append(image)
-    return sorted(found)
-
-
-def _folder(path: Path) -> tuple[list[str], list[Source]]:
-    if not path.is_dir():
-        raise InputError(f"probe: folder {path} does not exist; check 'probe.path'")
-    files = image_files(path)
-    return [file.relative_to(path).as_posix() for file in files], list(files)
-
-
-def _list(path: Path, root: Path | None) -> tuple[list[str], list[Source]]:
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
-    names = [line for line in map(str.strip, lines) if line and not line.startswith("#")]
-    return names, [(root or path.parent) / name for name in names]
-
-
-def _parquet(path: Path, column: str, id_column: str | None) -> tuple[list[str], list[Source]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    wanted = list(dict.fromkeys([column] if id_column is None else [column, id_column]))
-    try:
-        schema = pq.read_schema(path)
-        for name in wanted:
-            if name not in schema.names:
-                raise InputError(
-                    f"probe: {path} has no column '{name}'; it has {', '.join(schema.names)}"
-                )
-        table = pq.read_table(path, columns=wanted)
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(f"probe: {path} is not a readable Parquet file") from error
-    cells = table.column(column)
-    if pa.types.is_struct(cells.type) and "bytes" in [field.name for field in cells.type]:
-        cells = pa.chunked_array([chunk.field("bytes") for chunk in cells.chunks])
-    if not (pa.types.is_binary(cells.type) or pa.types.is_large_binary(cells.type)):
-        raise InputError(f"probe: {path}: column '{column}' holds {cells.type}, not encoded images")
-    if id_column is None:
-        ids = [f"{row:06d}" for row in range(len(table))]
-    else:
-        named = table.column(id_column).to_pylist()
-        ids = ["" if value is None or value != value else str(value) for value in named]
-    return ids, [cell or b"" for cell in cells.to_pylist()]
-
-
-def _encoded(ids: Sequence[str], sources: Sequence[Source], spec: _Files, path: Path) -> Probe:
+def _encoded(found: Sources, spec: _Files, path: Path) -> Probe:
     """Read and try every image once, here, so that a bad one is known before anything starts."""
-    _check_ids(ids, path)
+    ids = found.ids[: spec.count]
+    check_names(ids, path)
     with ThreadPoolExecutor() as pool:
-        loaded = list(pool.map(_read, sources))
+        loaded = list(pool.map(_read, found.sources[: spec.count]))
     skipped = [(i, why) for i, (_, why) in zip(ids, loaded, strict=True) if why is not None]
     if skipped and spec.on_error == "fail":
         name, why = skipped[0]
@@ -310,44 +261,38 @@ def _encoded(ids: Sequence[str], sources: Sequence[Source], spec: _Files, path: 
         )
     contents = [content for _, content in kept]
     names = tuple(name for name, _ in kept)
+    digests = [hashlib.sha256(content).digest() for content in contents]
     lengths = np.array([0, *map(len, contents)], dtype=np.int64)
     return Probe(
         ids=names,
         data=np.frombuffer(b"".join(contents), dtype=np.uint8),
         offsets=np.cumsum(lengths),
         raw=None,
-        sha256=_hash(names, contents),
+        sha256=_hash(names, digests),
         skipped=tuple(skipped),
+        remarks=(*found.remarks, *_copies(names, digests, path)),
     )
 
 
-def _check_ids(ids: Sequence[str], path: Path) -> None:
-    """Images are told apart by their ids, in shards, labels and the report."""
-    numbers: dict[str, int] = {}
-    for number, name in enumerate(ids, start=1):
-        if not name.strip():
-            raise InputError(f"probe: image {number} in {path} has no name ({name!r}); give it one")
-        if not _is_line(name):
-            raise InputError(f"probe: image name {name!a} in {path} is not a line of text; rename")
-        if name in numbers:
-            raise InputError(
-                f"probe: images {numbers[name]} and {number} in {path} have one name, '{name}';"
-                f" names must differ"
-            )
-        numbers[name] = number
-
-
-def _is_line(name: str) -> bool:
-    """Whether it can be stored and printed: no line break, no file name that is not UTF-8."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return len(f"{name}.".splitlines()) == 1
+def _copies(names: Sequence[str], digests: Sequence[bytes], path: Path) -> list[str]:
+    """A line that tells of images that are the same file as another; none where all differ."""
+    first: dict[bytes, str] = {}
+    copies = []
+    for name, digest in zip(names, digests, strict=True):
+        if (original := first.setdefault(digest, name)) != name:
+            copies.append(f"{name} of {original}")
+    if not copies:
+        return []
+    return [
+        f"probe: {path}: {len(copies)} of {len(names)} images are copies of others, byte for byte,"
+        f" and count again (first {copies[0]})"
+    ]
 
 
 def _read(source: Source) -> tuple[bytes, str | None]:
     try:
+        if isinstance(source, Gap):
+            return b"", source.why
         content = source.read_bytes() if isinstance(source, Path) else source
         decode(content)
     except OSError as error:
@@ -357,10 +302,13 @@ def _read(source: Source) -> tuple[bytes, str | None]:
     return content, None
 
 
-def _hash(ids: Sequence[str], contents: Sequence[bytes]) -> str:
-    """SHA-256 over ids and contents in order: another order or another id is another probe."""
+def _hash(ids: Sequence[str], digests: Sequence[bytes]) -> str:
+    """SHA-256 over ids and contents in order: another order or another id is another probe.
+
+    digests: SHA-256 of the contents.
+    """
     total = hashlib.sha256()
-    for name, content in zip(ids, contents, strict=True):
+    for name, digest in zip(ids, digests, strict=True):
         total.update(hashlib.sha256(name.encode()).digest())
-        total.update(hashlib.sha256(content).digest())
+        total.update(digest)
     return total.hexdigest()

@@ -92,7 +92,7 @@ def reduce_run(folder: Folder, record: Record, engine: Engine, terminal: Termina
 
 def report_run(folder: Folder, record: Record, terminal: Terminal) -> None:
     """The report of a run folder, from the tables in it."""
-    with pipeline.stage(record, "report", terminal):
+    with pipeline.stage(record, "report", terminal), terminal.waiting("report"):
         write_report(folder)
     records.write_record(folder, record)
 

@@ -1,11 +1,12 @@
-"""Progress on a terminal; silence elsewhere."""
+"""What a run says: results, remarks, and progress, as bars on a terminal and as lines elsewhere."""
 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.progress import (
@@ -18,9 +19,14 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 from rich.text import Text
 
+from depara_bench.progress import EVERY_S, Tally, beating
+
 Advance = Callable[[int], None]
+
+_UNBROKEN = 1_000_000  # columns: no table is wider
 
 
 class _Rate(ProgressColumn):
@@ -32,40 +38,69 @@ class _Rate(ProgressColumn):
 
 @dataclass(frozen=True)
 class Terminal:
-    """Where a run speaks. `quiet`: only results and errors. `verbose`: also what each step does.
+    """Where a run speaks. `quiet`: only errors. `verbose`: also what each step does. `every`: most
+    seconds without a line, off a terminal.
 
     Progress and remarks go to stderr, results to stdout, so that results can be piped.
     """
 
     quiet: bool = False
     verbose: bool = False
+    every: float = EVERY_S
+    _held: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
+    """Last lines of stages, which wait for what is said next, and go unsaid where that is an error:
+    what is refused is one line.
+    """
+    _spoke: list[float] = field(
+        default_factory=lambda: [time.monotonic()], init=False, repr=False, compare=False
+    )
+    """When something was last said, since stages count on from there."""
 
     @property
     def out(self) -> Console:
-        """Standard output, for results."""
-        return Console(file=sys.stdout, highlight=False)
+        """Standard output, for results. A file or a pipe gets whole lines, however long."""
+        self._release()
+        width = None if sys.stdout.isatty() else _UNBROKEN
+        return Console(file=sys.stdout, highlight=False, width=width)
 
     @property
     def err(self) -> Console:
         """Standard error, for progress, remarks and errors."""
         return Console(file=sys.stderr, highlight=False)
 
+    def show(self, result: Table | str) -> None:
+        """A result, unless quiet."""
+        if not self.quiet:
+            text = Text(result) if isinstance(result, str) else result
+            self.out.print(text, soft_wrap=isinstance(result, str))
+
     def say(self, text: str) -> None:
         """A remark a user wants to see, unless quiet."""
         if not self.quiet:
-            self.err.print(Text(text))
+            self._release()
+            self._spoke[:] = [time.monotonic()]
+            self.err.print(Text(text), soft_wrap=True)
 
     def detail(self, text: str) -> None:
         """A remark for `--verbose`."""
         if self.verbose:
-            self.err.print(Text(text, style="dim"))
+            self._release()
+            self.err.print(Text(text, style="dim"), soft_wrap=True)
 
     @contextmanager
-    def progress(self, stage: str, total: int, unit: str) -> Iterator[Advance]:
-        """A bar with throughput and time left; `advance(n)` moves it. Nothing off a terminal."""
+    def progress(
+        self, stage: str, total: int, unit: str, detail: Callable[[], str] | None = None
+    ) -> Iterator[Advance]:
+        """A bar with throughput and time left; `advance(n)` moves it. Off a terminal lines: one at
+        the end, and one every so often. detail: more of what is done, for the lines.
+        """
         console = self.err
-        if self.quiet or not console.is_terminal or total == 0:
+        if self.quiet or total == 0:
             yield lambda _: None
+            return
+        if not console.is_terminal:
+            with self._telling(stage, total, unit, detail) as tally:
+                yield tally.advance
             return
         columns = (
             TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn(), _Rate(),
@@ -74,6 +109,31 @@ class Terminal:
         with Progress(*columns, console=console) as progress:
             task = progress.add_task(stage, total=total, unit=unit)
             yield lambda n: progress.advance(task, n)
+
+    @contextmanager
+    def waiting(self, stage: str) -> Iterator[None]:
+        """What is done at one go, of unknown extent: a line every so often, where it takes long."""
+        if self.quiet:
+            yield
+            return
+        with self._telling(stage, 0, "", None):
+            yield
+
+    @contextmanager
+    def _telling(
+        self, stage: str, total: int, unit: str, detail: Callable[[], str] | None
+    ) -> Iterator[Tally]:
+        since = self._spoke[0]
+        tally = Tally(stage, total, unit, self.say, detail=detail, every=self.every, since=since)
+        with beating(tally):
+            yield tally
+        if line := tally.last():
+            self._release()
+            self._held.append(line)
+
+    def _release(self) -> None:
+        while self._held:
+            self.err.print(Text(self._held.pop(0)), soft_wrap=True)
 
     @contextmanager
     def stages(self) -> Iterator[Callable[[str, int, int], None]]:

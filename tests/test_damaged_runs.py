@@ -234,7 +234,7 @@ def test_what_is_noted_of_an_evaluation(command: Command, run: Path, content: st
 
 @pytest.mark.parametrize("name", ["rooms", "league"])
 def test_published_runs_are_read(name: str) -> None:
-    folder = Folder(str(ROOT / "reports" / name))
+    folder = Folder(str(ROOT / "reports" / "samples" / name))
     assert read_record(folder) is not None
     for path in TABLES:
         assert tables.read(folder, path) is not None

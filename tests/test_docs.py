@@ -34,7 +34,9 @@ def test_links_lead_somewhere():
 
 def test_the_league_on_the_methods_page_is_the_committed_one():
     """Every difference and interval under "Is DEPARA beaten?" is that of the report's file."""
-    table = pd.read_parquet(ROOT / "reports" / "league" / "comparison" / "differences.parquet")
+    table = pd.read_parquet(
+        ROOT / "reports" / "samples" / "league" / "comparison" / "differences.parquet"
+    )
     found = {}
     for row in table.itertuples():
         found[row.method, row.other, row.metric] = (row.value, row.low, row.high)

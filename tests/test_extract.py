@@ -433,3 +433,20 @@ def test_a_batch_that_does_not_fit_is_halved() -> None:
     limit = 0
     with pytest.raises(RunError, match="model 'm': one image does not fit in memory"):
         run(Gives(cramped), None, inputs)
+
+
+def test_of_a_module_that_runs_twice_the_first_call_counts() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.block = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.Tanh())
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.block(self.block(x))
+
+    torch.manual_seed(0)
+    model = Twice().eval()
+    found = run(model, "block", images())
+    with torch.no_grad():
+        expected = model.block(images()).flatten(1).numpy()
+    assert close(found.features, expected)

@@ -434,6 +434,23 @@ def test_photographs_of_a_list(tmp_path: Path):
         open_set(PhotoSet(kind="photos", list="bad.txt"), tmp_path, None)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le"])
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["sub/a b.png 0", "b.png 1", "c.png 0"],
+        ["sub\\a b.png\t0", "b.png\t1", "c.png\t0"],
+        ["path,label", "sub/a b.png,0", "b.png, 1", '"c.png",0'],
+        ["sub/a b.png;0", "", "b.png;1", "c.png;0"],
+    ],
+)
+def test_forms_of_a_list_of_photographs(tmp_path: Path, encoding: str, lines: list[str]):
+    (tmp_path / "l.txt").write_bytes("\r\n".join(lines).encode(encoding))
+    found = open_set(PhotoSet(kind="photos", list="l.txt"), tmp_path, None)
+    labels = dict(zip(found.names, found.labels.tolist(), strict=True))
+    assert labels == {"sub/a b.png": 0, "b.png": 1, "c.png": 0}
+
+
 def published() -> pd.DataFrame:
     return pd.read_csv(ROOT / "zoo" / "visda" / "published" / "layers.csv")
 

@@ -184,6 +184,51 @@ def test_one_model_is_not_enough(command: Command, job: MakeJob, tmp_path: Path)
     assert not out.exists()
 
 
+# --- the manifest's name and place --------------------------------------------------------------
+
+MANIFEST = """
+name: mine
+models:
+  - {name: a, loader: torchvision, architecture: resnet18, seed: 1, embedding: avgpool,
+     input: {size: 32}, roles: [source, target]}
+  - {name: b, loader: rooms, weights: autoencoder.safetensors, task: autoencoder,
+     embedding: encoder, input: {size: 64, range: [-1, 1]}, roles: [source, target]}
+"""
+
+
+def test_a_manifest_of_another_name_and_place(
+    command: Command, job: MakeJob, tmp_path: Path
+) -> None:
+    """Its models are the same: the run goes on, and no shard is computed again."""
+    import json
+
+    from conftest import ROOT
+
+    weights = ROOT / "zoo" / "rooms" / "weights" / "autoencoder.safetensors"
+    out, probe = tmp_path / "out", {"kind": "noise", "count": 4, "seed": 1, "size": 64}
+    for place in ("zoo.yaml", "models.yaml", "moved/zoo.yaml"):
+        manifest = tmp_path / place
+        manifest.parent.mkdir(exist_ok=True)
+        manifest.write_text(MANIFEST)
+        shutil.copy(weights, manifest.parent)
+        file = job(zoo=place, models=None, probe=probe)
+        result = command("run", file, "--out", out, "--engine", "local")
+        assert result.code == 0, result.err
+        shards = json.loads((out / "run.json").read_text())["shards"]
+        assert shards["computed"] == (2 if place == "zoo.yaml" else 0), place
+    (tmp_path / "changed.yaml").write_text(MANIFEST.replace("seed: 1", "seed: 2"))
+    (tmp_path / "others.yaml").write_text(
+        MANIFEST.replace("name: a", "name: c").replace("name: b", "name: d")
+    )
+    before = contents(out / "shards")
+    for other in ("changed.yaml", "others.yaml"):
+        file = job(zoo=other, models=None, probe=probe)
+        one_line(
+            command("run", file, "--out", out, "--engine", "local"), 2, "moved/zoo.yaml", "--out"
+        )
+    assert contents(out / "shards") == before
+
+
 # --- shards that are not what they were ---------------------------------------------------------
 
 

@@ -13,12 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import Result
-from PIL import Image
+from PIL import Image, features
 
 from depara_bench.errors import InputError
 from depara_bench.plan import check_sizes, small_images
 from depara_bench.preprocess import fit, to_input
 from depara_bench.probe import FolderProbe, ListProbe, ParquetProbe, Probe, decode, load_probe
+from depara_bench.sample import sample
 from depara_bench.zoo import InputSpec
 
 PHOTOGRAPHS = Path(__file__).parents[2] / "shared" / "data" / "visda200"
@@ -123,6 +124,120 @@ def test_names_that_are_no_text(tmp_path: Path, name: bytes) -> None:
     refused(lambda: folder_probe(tmp_path / "p"), "is not a line of text")
 
 
+# --- what of a folder is left out ---------------------------------------------------------------
+
+
+def test_links_to_folders_and_files_are_followed(tmp_path: Path) -> None:
+    """As the folders they lead to; one that leads nowhere is told."""
+    fill(tmp_path / "elsewhere", "a.png", "deep/b.png")
+    pictures = fill(tmp_path / "p", "z.png")
+    (tmp_path / "p" / "class").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (tmp_path / "p" / "c.png").symlink_to(tmp_path / "elsewhere" / "a.png")
+    (tmp_path / "p" / "gone.png").symlink_to(tmp_path / "nothing.png")
+    probe = folder_probe(tmp_path / "p")
+    assert probe.ids == ("c.png", "class/a.png", "class/deep/b.png", "z.png")
+    assert np.array_equal(probe.image(3), pictures["z.png"])
+    assert "1 links to nothing (first 'gone.png')" in probe.remarks[0]
+    (tmp_path / "link").symlink_to(tmp_path / "p", target_is_directory=True)
+    assert folder_probe(tmp_path / "link").sha256 == probe.sha256
+
+
+@pytest.mark.parametrize("target", [".", "..", "../..", "sub/again", "sub"])
+def test_links_that_lead_back(tmp_path: Path, target: str) -> None:
+    """To the folder itself, above it, or in a ring: one line that names the link."""
+    fill(tmp_path / "p", "a.png", "b.png", "sub/c.png")
+    link = tmp_path / "p" / "sub" / "again"
+    link.symlink_to(Path("..") / target, target_is_directory=True)
+    words = [str(link), "a link that leads back", f"take it out of {tmp_path / 'p'}"]
+    refused(lambda: folder_probe(tmp_path / "p"), *words)
+    refused(lambda: sample(tmp_path / "p", each=1, total=None, seed=0), *words)
+
+
+def test_hidden_files_and_folders_are_left_out(tmp_path: Path) -> None:
+    """What notebooks, archives of a Mac and photo servers put there are copies of the pictures."""
+    fill(tmp_path / "p", "a.png", "b.png", "sub/c.png")
+    hidden = [".ipynb_checkpoints/a-checkpoint.png", "sub/._c.png", "__MACOSX/a.png", ".d.png",
+              "@eaDir/a.png/thumb.png"]  # fmt: skip
+    fill(tmp_path / "p", *hidden)
+    probe = folder_probe(tmp_path / "p")
+    assert probe.ids == ("a.png", "b.png", "sub/c.png")
+    (line,) = probe.remarks
+    assert line.endswith("p: left out 5 hidden (first '.d.png')")
+    inside = load_probe(FolderProbe(kind="folder", path=".x/p"), (fill_at(tmp_path / ".x" / "p")))
+    assert len(inside) == 3  # what is hidden is told by names inside the folder, not by its own
+
+
+def fill_at(folder: Path) -> Path:
+    fill(folder, "a.png", "b.png", "c.png")
+    return folder.parents[1]
+
+
+def test_every_image_that_pillow_reads(tmp_path: Path) -> None:
+    """By all its endings, in large letters too; what is none is told with the reason."""
+    kinds = {"jfif": "JPEG", "jpe": "JPEG", "JP2": "JPEG2000", "j2k": "JPEG2000", "tga": "TGA"}
+    kinds |= {"dib": "DIB", "pbm": "PPM", "pcx": "PCX", "qoi": "QOI", "Webp": "WEBP", "mpo": "MPO"}
+    if features.check("avif"):
+        kinds["avif"] = "AVIF"
+    (tmp_path / "p").mkdir()
+    for ending, kind in kinds.items():
+        content = encoded(picture(len(ending) + ord(ending[0]), 40, 40), kind)
+        (tmp_path / "p" / f"a.{ending}").write_bytes(content)
+    (tmp_path / "p" / "scan.pdf").write_bytes(encoded(picture(1), "PDF"))
+    for name in ("figure.eps", "cloud.pcd", "notes.txt", "labels"):
+        (tmp_path / "p" / name).write_text("no image")
+    probe = folder_probe(tmp_path / "p")
+    assert set(probe.ids) == {f"a.{ending}" for ending in kinds}
+    assert all(probe.image(i).shape == (40, 40, 3) for i in range(len(probe)))
+    (line,) = probe.remarks
+    assert "left out 5 without the ending of an image (first 'cloud.pcd')" in line
+
+
+def test_a_folder_without_images_names_the_endings_and_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "p").mkdir()
+    for i in range(4):
+        (tmp_path / "p" / f"{i}.heic").touch()
+    words = ["gives 0 images", ".jpg", ".tif", "left out 4 without", "'0.heic'"]
+    refused(lambda: folder_probe(tmp_path / "p"), *words)
+    refused(lambda: sample(tmp_path / "p", each=None, total=2, seed=0), "holds 0 images", ".jpg")
+    refused(lambda: sample(tmp_path / "p", each=2, total=None, seed=0), "holds images", ".jpg")
+
+
+def test_identical_files_are_told(tmp_path: Path) -> None:
+    """Byte for byte, in a folder, a list and a Parquet file; none is refused."""
+    fill(tmp_path / "p", "a.png", "b.png", "c.png", "d.png")
+    (tmp_path / "p" / "c.png").write_bytes((tmp_path / "p" / "a.png").read_bytes())
+    (tmp_path / "list.txt").write_text("p/a.png\np/b.png\np/c.png\n")
+    content = (tmp_path / "p" / "a.png").read_bytes()
+    parquet(tmp_path / "p.parquet", image=[content, content, encoded(picture(3))])
+    for probe, copy in (
+        (folder_probe(tmp_path / "p"), "1 of 4 images are copies"),
+        (load_probe(ListProbe(kind="list", path="list.txt"), tmp_path), "first p/c.png of p/a.png"),
+        (load_probe(ParquetProbe(kind="parquet", path="p.parquet"), tmp_path), "000001 of 000000"),
+    ):
+        (line,) = probe.remarks
+        assert copy in line
+    (tmp_path / "p" / "c.png").write_bytes(encoded(picture(5)))
+    (tmp_path / "p" / "d.png").write_bytes(content)
+    assert folder_probe(tmp_path / "p", count=3).remarks == ()  # the fourth is not in the probe
+
+
+def test_a_run_says_what_was_left_out(
+    command: Callable[..., Result], job: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Once, on stderr, and not with --quiet; `probe-list` as well."""
+    fill(tmp_path / "p", *(f"{i}.png" for i in range(4)), "._0.png")
+    (tmp_path / "p" / "3.png").write_bytes((tmp_path / "p" / "2.png").read_bytes())
+    file = job(probe={"kind": "folder", "path": "p"}, models=["autoencoder", "curvature"])
+    result = command("run", file, "--out", tmp_path / "out", "--engine", "local")
+    assert result.code == 0
+    assert result.err.count("left out 1 hidden (first '._0.png')") == 1
+    assert result.err.count("1 of 4 images are copies of others") == 1
+    quiet = command("run", file, "--out", tmp_path / "out", "--engine", "local", "-q")
+    assert (quiet.code, quiet.err) == (0, "")
+    listed = command("probe-list", tmp_path / "p", "--count", "2", "--out", tmp_path / "l.txt")
+    assert listed.code == 0 and "left out 1 hidden" in listed.err
+
+
 # --- modes --------------------------------------------------------------------------------------
 
 
@@ -143,6 +258,15 @@ def test_every_mode_becomes_rgb() -> None:
         assert np.array_equal(decode(wide), three)
     found = decode(encoded(rgb))
     assert found.dtype == np.uint8
+
+
+def test_orientation_tags_are_not_applied() -> None:
+    """A picture that its tag turns by 90 degrees is taken as its pixels are stored."""
+    tag = Image.Exif()
+    tag[0x0112] = 6
+    pixels = np.repeat(np.arange(0, 256, 16, dtype=np.uint8)[None, :, None], 8, axis=0)
+    pixels = np.repeat(pixels, 3, axis=2)
+    assert np.array_equal(decode(encoded(pixels, exif=tag)), pixels)
 
 
 # --- lists and Parquet --------------------------------------------------------------------------
@@ -173,6 +297,47 @@ def test_list_with_comments_and_root(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-8-sig", "utf-8"])
+def test_a_list_of_windows(tmp_path: Path, encoding: str) -> None:
+    """Backslashes, CRLF, UTF-16 with and without its mark."""
+    fill(tmp_path, "a.png", "sub/ü b.png", "sub/c.png")
+    lines = ["sub\\c.png", "sub\\ü b.png", "a.png", ""]
+    (tmp_path / "l.txt").write_bytes("\r\n".join(lines).encode(encoding))
+    probe = load_probe(ListProbe(kind="list", path="l.txt"), tmp_path)
+    assert probe.ids == ("sub/c.png", "sub/ü b.png", "a.png") and probe.remarks == ()
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["a.png 3", "sub/b c.png 0", "c,d.png 1"],
+        ["a.png,cat", "sub/b c.png,dog", "c,d.png,dog"],
+        ["a.png\tcat\ttrain", "sub\\b c.png\tdog\ttest", "c,d.png\tdog\ttest"],
+        ['"a.png";"cat"', '"sub/b c.png";"dog"', '"c,d.png";"dog"'],
+        ["path,label", "a.png,cat", "sub/b c.png,cat", "c,d.png,cat"],
+    ],
+)
+def test_a_list_with_labels_behind_the_paths(tmp_path: Path, lines: list[str]) -> None:
+    """They are left out, and that is told; a file is never mistaken for a file and a label."""
+    fill(tmp_path, "a.png", "sub/b c.png", "c,d.png", "c")
+    (tmp_path / "l.txt").write_text("\n".join(lines))
+    probe = load_probe(ListProbe(kind="list", path="l.txt"), tmp_path)
+    assert probe.ids == ("a.png", "sub/b c.png", "c,d.png")
+    assert "not read, on 3 lines (first" in probe.remarks[-1]
+    assert len(probe.remarks) == len(lines) - 2
+    fill(tmp_path, "a.png 3", "sub/b c.png 0", "c,d.png 1")
+    (tmp_path / "l.txt").write_text("a.png 3\nsub/b c.png 0\nc,d.png 1\n")
+    whole = load_probe(ListProbe(kind="list", path="l.txt"), tmp_path)
+    assert whole.ids == ("a.png 3", "sub/b c.png 0", "c,d.png 1") and whole.remarks == ()
+
+
+def test_a_list_in_another_encoding_names_the_line(tmp_path: Path) -> None:
+    fill(tmp_path, "a.png", "ü.png", "c.png")
+    (tmp_path / "l.txt").write_bytes("a.png\nü.png\nc.png".encode("latin-1"))
+    spec = ListProbe(kind="list", path="l.txt")
+    refused(lambda: load_probe(spec, tmp_path), "l.txt, line 2", "'fc'", "save the file as UTF-8")
+
+
 def parquet(path: Path, **columns: Any) -> Path:
     pq.write_table(pa.table(columns), path, row_group_size=2)
     return path
@@ -200,7 +365,8 @@ def test_parquet_binary_and_struct(tmp_path: Path) -> None:
         ({"img": [b"x"] * 3}, "has no column 'image'; it has img"),
         ({"image": ["x"] * 3}, "column 'image' holds string, not encoded images"),
         ({"image": [b"x"] * 3}, "image 000000 of"),
-        ({"image": [None, b"", b""]}, ""),
+        ({"image": [None, b"", b""]}, "cell of column 'image' is empty, row 0"),
+        ({"image": [{"bytes": b"x"}, {"bytes": None}, None]}, "image 000000 of"),
         ({"image": pa.array([], pa.struct([("bytes", pa.binary())]))}, "gives 0 images"),
     ],
 )
@@ -220,7 +386,9 @@ def test_a_null_cell_of_a_struct_is_an_unreadable_image(tmp_path: Path) -> None:
     spec = ParquetProbe(kind="parquet", path="p.parquet", on_error="skip")
     probe = load_probe(spec, tmp_path)
     assert probe.ids == ("000000", "000002", "000003")
-    assert [name for name, _ in probe.skipped] == ["000001"]
+    assert probe.skipped == (
+        ("000001", "the cell of column 'image' is empty, row 1 counted from 0"),
+    )
 
 
 # --- hash and blocks ----------------------------------------------------------------------------

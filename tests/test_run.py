@@ -39,7 +39,9 @@ def test_a_run_leaves_what_the_contract_says(command: Command, job: MakeJob, tmp
     out = tmp_path / "run"
     result = command("run", job(), "--out", out, "--engine", "local")
     assert result.code == 0, result.err
-    assert result.err == "", "progress is for terminals"
+    stages = [line.split(":")[0] for line in result.err.splitlines()]
+    assert stages == ["check", "extract", "reduce"], "one line a stage, and no bars"
+    assert "56 images" in result.err and "4 of 4 models" in result.err
     assert "best source 1" in result.out and f"{out}/report.html" in result.out
     record = json.loads((out / "run.json").read_text())
     assert record["status"] == "done" and record["failures"] == []

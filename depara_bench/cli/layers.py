@@ -79,8 +79,8 @@ def run(
             by = rows.set_index("metric")["value"]
             numbers = f"{by['spearman']:.3f}", f"{by['regret']:.4f}", rows["layer"].iloc[0]
             table.add_row(*map(Text, (*key, *numbers)))
-        terminal.out.print(table)
-    terminal.out.print(Text(f"report: {folder.uri}/report.html"), soft_wrap=True)
+        terminal.show(table)
+    terminal.show(f"report: {folder.uri}/report.html")
 
 
 def measure(
@@ -108,8 +108,8 @@ def measure(
         for key, rows in found.groupby(keys, sort=False)["accuracy"]:
             numbers = f"{rows.mean():.4f}", f"{rows.min():.4f} to {rows.max():.4f}"
             table.add_row(*(Text(str(cell)) for cell in key), *numbers)
-        terminal.out.print(table)
-    terminal.out.print(Text(f"accuracies: {place / 'accuracy.csv'}"), soft_wrap=True)
+        terminal.show(table)
+    terminal.show(f"accuracies: {place / 'accuracy.csv'}")
 
 
 def train(
@@ -137,5 +137,5 @@ def train(
             table.add_row(
                 *(f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in row)
             )
-        terminal.out.print(table)
-    terminal.out.print(Text(f"networks: {place / 'zoo.yaml'}"), soft_wrap=True)
+        terminal.show(table)
+    terminal.show(f"networks: {place / 'zoo.yaml'}")

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
-from rich.text import Text
 
 from depara_bench.cli.options import AddressOption, EngineOption, QuietOption, SetOption
 from depara_bench.errors import RunError
@@ -44,8 +43,8 @@ def measure(
             table.add_row(
                 row["size"], row["target"], f"{row['agreement']:.2f}", row["best"], *cells
             )
-        terminal.out.print(table)
-    terminal.out.print(Text(f"truth: {place}"), soft_wrap=True)
+        terminal.show(table)
+    terminal.show(f"truth: {place}")
 
 
 def train(
@@ -77,8 +76,7 @@ def train(
             accuracy,
             "yes" if row.passes else "NO",
         )
-    terminal = Terminal(quiet)
-    terminal.out.print(table)
+    Terminal(quiet).show(table)
     below = [row.task for row in rows if not row.passes]
     if below:
         raise RunError(f"{out}: {', '.join(below)} missed the quality gate; train longer")

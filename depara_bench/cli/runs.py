@@ -149,10 +149,10 @@ def compare(
             column.no_wrap = True
         for cells in found.summary():
             table.add_row(*map(Text, cells))
-        terminal.out.print(table)
+        terminal.show(table)
         if sentence := found.best_two():
-            terminal.out.print(Text(f"By Spearman, {sentence}."), soft_wrap=True)
-    terminal.out.print(Text(f"report: {folder.uri}/report.html"), soft_wrap=True)
+            terminal.show(f"By Spearman, {sentence}.")
+    terminal.show(f"report: {folder.uri}/report.html")
     exit_for(record)
 
 
@@ -168,9 +168,10 @@ def probe_list(
     """Draw probe images from a folder, and list them, for a probe of kind 'list'."""
     from depara_bench.sample import sample
 
-    names = sample(folder, each=each, total=count, seed=seed)
+    terminal = Terminal()
+    names = sample(folder, each=each, total=count, seed=seed, say=terminal.say)
     write_text(out, "".join(f"{name}\n" for name in names))
-    typer.echo(f"{out}: {len(names)} images; use with 'path: {out}' and 'root: {folder}'")
+    terminal.show(f"{out}: {len(names)} images; use with 'path: {out}' and 'root: {folder}'")
 
 
 def probes(
@@ -199,8 +200,8 @@ def probes(
         for method, values in rows.groupby("method", sort=False):
             by = values.set_index("probe")["value"]
             table.add_row(Text(str(method)), *(f"{by[name]:.3f}" for name in file.job.probes))
-        terminal.out.print(table)
-    terminal.out.print(Text(f"report: {folder.uri}/report.html"), soft_wrap=True)
+        terminal.show(table)
+    terminal.show(f"report: {folder.uri}/report.html")
 
 
 def _show_result(record: dict[str, Any], folder: Any, terminal: Terminal) -> None:
@@ -211,7 +212,6 @@ def _show_result(record: dict[str, Any], folder: Any, terminal: Terminal) -> Non
     table = Table("target", *(f"best source {rank}" for rank in best.columns), box=None)
     for target, row in best.iterrows():
         table.add_row(Text(str(target)), *(Text(str(name)) for name in row.fillna("")))
-    if not terminal.quiet:
-        terminal.out.print(table)
-    terminal.out.print(Text(f"report: {folder.uri}/report.html"), soft_wrap=True)
+    terminal.show(table)
+    terminal.show(f"report: {folder.uri}/report.html")
     exit_for(record)

@@ -18,7 +18,7 @@ def import_(
             exists=True,
             dir_okay=False,
             metavar="FILE",
-            help="Taskonomy's .pkl; a .csv or .parquet: source,target,value or models x datasets.",
+            help="Taskonomy's .pkl; a CSV or .parquet: source,target,value or models x datasets.",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", help="Table to write: .csv or .parquet.")],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,10 @@ from pydantic import Field, field_validator
 from depara_bench.config import Strict
 from depara_bench.errors import InputError
 from depara_bench.probe import decode
+from depara_bench.probe_sources import is_heading, spelled
 from depara_bench.rooms.data import draw_set, read_set
 from depara_bench.rooms.tasks import TASKS
+from depara_bench.textfile import read_text
 
 
 class RoomsSet(Strict):
@@ -102,19 +105,21 @@ def _scenes(spec: RoomsSet, work: Path) -> Path:
 
 def _photos(spec: PhotoSet, base: Path) -> Images:
     path = base / spec.list
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: list of photographs cannot be read; check the path") from error
-    names, labels = [], []
+    root = base / spec.root if spec.root else path.parent
+    names: list[str] = []
+    labels: list[int] = []
+    lines = read_text(path, "check 'list'").splitlines()
     for number, line in enumerate(lines, start=1):
-        if not line.strip():
+        if not line.strip() or (not names and is_heading(line)):
             continue
-        name, _, label = line.strip().rpartition(" ")
-        if not name or not label.isdecimal():
-            raise InputError(f"{path}:{number}: must read 'path label', the label a number from 0")
-        names.append(name.strip())
-        labels.append(int(label))
+        # A label stands behind a blank, a tab, a comma or a semicolon, and so may a name's parts.
+        found_both = re.fullmatch(r"(.*\S)[\s,;]\s*(\d+)", line.strip())
+        if found_both is None:
+            raise InputError(
+                f"{path}:{number}: must read 'path label', the label a number from 0, not {line!r}"
+            )
+        names.append(spelled(found_both[1].rstrip(" \t,;"), root))
+        labels.append(int(found_both[2]))
     if not names:
         raise InputError(f"{path}: holds no image")
     found = np.array(labels, dtype=np.int64)
@@ -123,7 +128,6 @@ def _photos(spec: PhotoSet, base: Path) -> Images:
     rows = order[start:stop]
     if len(rows) < 2:
         raise InputError(f"{path}: share {list(spec.share)} holds {len(rows)} images; widen it")
-    root = base / spec.root if spec.root else path.parent
     files = [root / names[row] for row in rows]
     return Images(
         names=tuple(names[row] for row in rows),

@@ -52,6 +52,8 @@ def run_layers(
     started, seconds = records.now(), {}
     begin = time.perf_counter()
     probe = load_probe(file.job.probe, file.base)
+    for remark in probe.remarks:
+        terminal.say(remark)
     plan = sel.make_plan(file, probe, allow_code=allow_code)
     names = (*file.job.sources, file.job.target)
     inputs = {name: file.spec(name).input for name in names}

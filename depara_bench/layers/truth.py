@@ -10,32 +10,35 @@ import pandas as pd
 
 from depara_bench.errors import InputError
 from depara_bench.layers.job import SCRATCH
+from depara_bench.user_tables import read_rows
 
-_COLUMNS = ("source", "layer", "fraction", "seed", "accuracy")
+_NAMES, _NUMBERS = ("source", "layer"), ("fraction", "seed", "accuracy")
 
 
 def read_accuracies(path: Path) -> pd.DataFrame:
-    """A table source, layer, fraction, seed, accuracy, as `layers measure` writes it (.csv).
+    """A table source, layer, fraction, seed, accuracy, as `layers measure` writes it (.csv). A row
+    whose accuracy is empty is as one that is not there.
 
     Raises InputError naming the file and what is wrong with it.
     """
-    try:
-        table = pd.read_csv(path, keep_default_na=False)
-    except OSError as error:
+    mend = "measure it with 'depara-bench layers measure', or set 'truth: null'"
+    if not path.is_file():
+        raise InputError(f"truth: {path} cannot be read (there is no such file); {mend}")
+    rows = read_rows(path, f"truth: {path}", mend)
+    rows.need((*_NAMES, *_NUMBERS), f"it needs {', '.join((*_NAMES, *_NUMBERS))}")
+    about = [f"{s}, layer '{name}'" for s, name in zip(*map(rows.cells.get, _NAMES), strict=True)]
+    table = pd.DataFrame({name: rows.cells[name] for name in _NAMES})
+    for column in _NUMBERS:
+        table[column] = rows.numbers(column, gaps=column == "accuracy", told=about.__getitem__)
+    twice = table.duplicated([*_NAMES, "fraction", "seed"])
+    for row in np.flatnonzero(twice)[:1]:
+        same = (table.iloc[:, :4] == table.iloc[row, :4]).all(axis=1)
+        first = rows.places[int(np.flatnonzero(same)[0])]
         raise InputError(
-            f"truth: {path} cannot be read ({error.strerror}); measure it with 'depara-bench layers"
-            f" measure', or set 'truth: null'"
-        ) from error
-    except ValueError as error:
-        raise InputError(f"truth: {path} is not a table ({error}); measure again") from error
-    missing = [column for column in _COLUMNS if column not in table.columns]
-    if missing:
-        raise InputError(f"truth: {path} has no column '{missing[0]}'; it needs {_COLUMNS}")
-    for column in ("fraction", "seed", "accuracy"):
-        table[column] = pd.to_numeric(table[column], errors="coerce")
-        if not np.isfinite(table[column]).all():
-            raise InputError(f"truth: {path}: column '{column}' holds what is no number; mend it")
-    return table
+            f"truth: {path}: {about[row]} is given twice for one fraction and seed ({first} and"
+            f" {rows.places[row]}); keep one"
+        )
+    return table[table["accuracy"].notna()]
 
 
 def by_layer(

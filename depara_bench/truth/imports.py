@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from depara_bench.errors import InputError
 from depara_bench.truth.pickles import read_numbers
 from depara_bench.truth.table import Truth, from_table
+from depara_bench.user_tables import ENDINGS, Rows, read_rows
 
 SOURCES = (
     "autoencoder", "curvature", "denoise", "edge2d", "edge3d", "keypoint2d", "keypoint3d",
@@ -38,21 +38,22 @@ def import_truth(path: Path) -> Truth:
     """A truth from a file of any known form.
 
     .pkl: Taskonomy's `all_affinities*` or `wins_vs_*` (names "source__target" to numbers).
-    .csv, .parquet: `source, target, value`; or, with a first column of another name, one row per
-    model and one column of accuracies per dataset, as a general form.
+    A table, CSV or Parquet: `source, target, value`; or one row per model, its name in the first
+    column, and one column of accuracies per dataset, as a general form.
     Raises InputError: not readable, hostile, or of none of these forms.
     """
     if path.suffix == ".pkl":
         return from_taskonomy(read_numbers(path), path.stem, str(path))
-    if path.suffix not in (".csv", ".parquet"):
-        raise InputError(f"{path}: must be a .pkl, .csv or .parquet file")
-    try:
-        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
-    except Exception as error:  # the readers raise a dozen kinds for a file that is no table
-        raise InputError(f"{path}: is not a readable table ({type(error).__name__})") from error
-    if {"source", "target", "value"} <= set(table.columns):
-        return from_table(table, path.stem, f"imported from {path.name}", str(path))
-    return from_accuracies(table, path.stem, str(path))
+    if path.suffix.lower() not in ENDINGS:
+        raise InputError(f"{path}: must be a .pkl file, or a table: {', '.join(ENDINGS)}")
+    rows = read_rows(path, str(path), "give a table")
+    if {"source", "target", "value"} <= set(rows.cells):
+        return from_table(rows, path.stem, _origin(rows), str(path))
+    return from_accuracies(rows, path.stem)
+
+
+def _origin(rows: Rows) -> str:
+    return " ".join([f"imported from {Path(rows.where).name}", *rows.comments])
 
 
 def from_taskonomy(numbers: dict[str, float], name: str, where: str) -> Truth:
@@ -74,17 +75,38 @@ def from_taskonomy(numbers: dict[str, float], name: str, where: str) -> Truth:
     return Truth(name, TARGETS, SOURCES, value, None, CITATION)
 
 
-def from_accuracies(table: pd.DataFrame, name: str, where: str) -> Truth:
-    """A table with one row per model (its name in the first column) and one column per dataset."""
-    if (
-        table.shape[1] < 2
-        or table.iloc[:, 0].map(lambda cell: isinstance(cell, str)).ne(True).any()
-    ):
+def from_accuracies(rows: Rows, name: str) -> Truth:
+    """A table with one row per model (its name in the first column) and one column per dataset; an
+    index of numbers before the names, which has no name itself, is none of them.
+    """
+    columns = list(rows.cells)
+    if len({"source", "target", "value"} & {name.lower() for name in columns}) > 1:
+        rows.need(("source", "target", "value"), "a truth has source, target and value")
+    if len(columns) > 2 and _is_index(rows, columns[0], columns[1]):
+        columns = columns[1:]
+    models, *datasets = columns
+    if not datasets or not len(rows):
         raise InputError(
-            f"{where}: is neither 'source, target, value' nor a table with model names in the first"
+            f"{rows.where}: has {len(rows)} rows and the columns {', '.join(map(repr, columns))},"
+            f" and is neither 'source, target, value' nor a table with model names in the first"
             f" column and one column of numbers per dataset"
         )
-    first = table.columns[0]
-    long = table.melt(id_vars=first, var_name="target", value_name="value")
-    long = long.rename(columns={first: "source"})
-    return from_table(long, name, f"imported from {Path(where).name}", where)
+    names = rows.filled(models)
+    rows.once((models,), lambda row: f"model '{names[row]}' has two rows")
+    numbers = [rows.numbers(dataset, gaps=True, told=names.__getitem__) for dataset in datasets]
+    long = Rows(
+        where=rows.where,
+        cells={
+            "source": names * len(datasets),
+            "target": [dataset for dataset in datasets for _ in names],
+            "value": ["" if np.isnan(value) else str(value) for value in np.concatenate(numbers)],
+        },
+        places=rows.places * len(datasets),
+    )
+    return from_table(long, name, _origin(rows), rows.where)
+
+
+def _is_index(rows: Rows, first: str, second: str) -> bool:
+    """Whether the first column, without a name, counts the rows, and the second has the names."""
+    counts = [[str(row + start) for row in range(len(rows))] for start in (0, 1)]
+    return not first and rows.cells[first] in counts and not rows.are_numbers(second)

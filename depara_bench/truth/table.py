@@ -3,7 +3,8 @@
 On disk (contract C6) a table `source, target, value`, CSV or Parquet, higher is better, with an
 optional `loss` (of the transfer, lower is better), and beside it a header `<table>.yaml` that says
 where it comes from. Where the truth was measured with several seeds, `<table>.seeds.csv` beside it
-has the value under each: `source, target, seed, value`.
+has the value under each: `source, target, seed, value`. Where there is no header, the comments at
+the top of the table are its origin.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ import yaml
 from depara_bench.config import nearest, read_yaml
 from depara_bench.embedded import embedded
 from depara_bench.errors import InputError, path_errors
+from depara_bench.user_tables import ENDINGS, Rows, of_frame, read_rows
+
+_COLUMNS = ("source", "target", "value")
 
 
 @dataclass(frozen=True)
@@ -83,55 +87,55 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
-def from_table(table: pd.DataFrame, name: str, origin: str, where: str) -> Truth:
-    """A truth from rows `source, target, value` and perhaps `loss`.
+def from_table(table: Rows | pd.DataFrame, name: str, origin: str, where: str) -> Truth:
+    """A truth from rows `source, target, value` and perhaps `loss`. A row whose value is empty is
+    as one that is not there.
 
     Raises InputError for a missing column, a pair given twice, or a value that is not finite.
     """
-    for column in ("source", "target", "value"):
-        if column not in table.columns:
-            raise InputError(
-                f"{where}: has no column '{column}'; a truth has source, target and value"
-            )
-    if table.empty:
+    rows = table if isinstance(table, Rows) else of_frame(table, where)
+    rows.need(_COLUMNS, "a truth has source, target and value")
+    if not len(rows):
         raise InputError(f"{where}: holds no rows")
-    table = table.assign(source=table["source"].astype(str), target=table["target"].astype(str))
-    twice = table.duplicated(["source", "target"])
-    if twice.any():
-        row = table[twice].iloc[0]
-        raise InputError(f"{where}: the pair {row['source']} -> {row['target']} is given twice")
-    targets = tuple(dict.fromkeys(table["target"]))
-    sources = tuple(dict.fromkeys(table["source"]))
+    pairs = list(zip(rows.filled("source"), rows.filled("target"), strict=True))
+
+    def told(row: int) -> str:
+        return " -> ".join(pairs[row])
+
+    rows.once(("source", "target"), lambda row: f"the pair {told(row)} is given twice")
+    values = {"value": rows.numbers("value", gaps=True, told=told)}
+    missing = np.isnan(values["value"])
+    if missing.all():
+        raise InputError(f"{where}: column 'value' is empty in all rows")
+    if "loss" in rows.cells:
+        values["loss"] = rows.numbers("loss", gaps=True, told=told)
+        for row in np.flatnonzero(np.isnan(values["loss"]) & ~missing)[:1]:
+            raise rows.wrong(row, "loss", "is empty, no finite number", told(row))
+        values["loss"][missing] = np.nan
+    targets = {target: t for t, target in enumerate(dict.fromkeys(rows.cells["target"]))}
+    sources = {source: s for s, source in enumerate(dict.fromkeys(rows.cells["source"]))}
+    place = [targets[t] for _, t in pairs], [sources[s] for s, _ in pairs]
     matrices: dict[str, np.ndarray] = {}
-    for column in ("value", "loss"):
-        if column not in table.columns:
-            continue
-        numbers = pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=np.float64)
-        bad = ~np.isfinite(numbers)
-        if bad.any():
-            row = table[bad].iloc[0]
-            raise InputError(
-                f"{where}: {column} of {row['source']} -> {row['target']} is"
-                f" '{row[column]}', not a finite number"
-            )
-        matrix = np.full((len(targets), len(sources)), np.nan)
-        rows = [targets.index(target) for target in table["target"]]
-        columns = [sources.index(source) for source in table["source"]]
-        matrix[rows, columns] = numbers
-        matrices[column] = matrix
-    return Truth(name, targets, sources, matrices["value"], matrices.get("loss"), origin)
+    for column, numbers in values.items():
+        matrices[column] = np.full((len(targets), len(sources)), np.nan)
+        matrices[column][place] = numbers
+    return Truth(
+        name, tuple(targets), tuple(sources), matrices["value"], matrices.get("loss"), origin
+    )
 
 
-def with_seeds(truth: Truth, table: pd.DataFrame, where: str) -> Truth:
+def with_seeds(truth: Truth, table: Rows | pd.DataFrame, where: str) -> Truth:
     """The truth with its values under each seed, from rows `source, target, seed, value`.
 
     Raises InputError as `from_table` does, and where a pair of the truth lacks a seed.
     """
-    if "seed" not in table.columns:
-        raise InputError(f"{where}: has no column 'seed'; it holds source, target, seed and value")
+    rows = table if isinstance(table, Rows) else of_frame(table, where)
+    rows.need(("source", "target", "seed", "value"), "seeds have source, target, seed and value")
     found = []
-    for seed, rows in table.groupby("seed", sort=True):
-        one = from_table(rows, truth.name, "", f"{where}, seed {seed}")
+    rows.filled("seed")
+    by_seed = rows.groups("seed")
+    for seed in sorted(by_seed, key=lambda seed: (len(seed), seed)):
+        one = from_table(by_seed[seed], truth.name, "", f"{where}, seed {seed}")
         matrix = np.full(truth.value.shape, np.nan)
         for t, target in enumerate(truth.targets):
             for s, source in enumerate(truth.sources):
@@ -164,7 +168,7 @@ def to_table(truth: Truth) -> pd.DataFrame:
 def find_truth(reference: str, base: Path) -> Path:
     """Path of a truth table: a file, or an embedded one by "zoo" or "zoo/table" ("rooms/large")."""
     path = base / reference
-    if path.suffix in (".csv", ".parquet"):
+    if path.suffix.lower() in ENDINGS:
         if not path.is_file():
             raise InputError(f"truth: {path} does not exist; check --truth")
         return path
@@ -190,17 +194,15 @@ def read_truth(reference: str, base: Path) -> Truth:
     with path_errors(f"truth: {reference}", "check --truth"):
         path = find_truth(reference, base)
     header = path.with_suffix(".yaml")
-    origin = str(read_yaml(header).get("origin", "")) if header.is_file() else ""
-    truth = from_table(_read(path), path.stem, origin, str(path))
+    rows = read_rows(path, str(path), "check --truth")
+    origin = " ".join(rows.comments)
+    if header.is_file():
+        origin = str(read_yaml(header).get("origin", "")) or origin
+    truth = from_table(rows, path.stem, origin, str(path))
     seeds = path.with_suffix(".seeds.csv")
-    return with_seeds(truth, _read(seeds), str(seeds)) if seeds.is_file() else truth
-
-
-def _read(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
-    except Exception as error:  # the readers raise a dozen kinds for a file that is no table
-        raise InputError(f"{path}: is not a readable table ({type(error).__name__})") from error
+    if not seeds.is_file():
+        return truth
+    return with_seeds(truth, read_rows(seeds, str(seeds), "delete the file"), str(seeds))
 
 
 def write_truth(truth: Truth, path: Path) -> None:
