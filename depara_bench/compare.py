@@ -22,14 +22,14 @@ from threadpoolctl import threadpool_limits
 
 from depara_bench import record as records
 from depara_bench.config import nearest
+from depara_bench.differences import differences
 from depara_bench.embedded import embedded
 from depara_bench.errors import InputError
+from depara_bench.intervals import RESAMPLES
 from depara_bench.judge import (
     DRAWS,
-    RESAMPLES,
     Case,
     Place,
-    differences,
     lambda_table,
     overall,
     probe_counts,
