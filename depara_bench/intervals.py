@@ -82,7 +82,7 @@ def mean_intervals(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Ends (P,) of the intervals of the means of values (T, P), each column with its own limits."""
     count, columns = values.shape
-    if count < FEWEST:
+    if count < FEWEST or not columns:
         return np.full(columns, np.nan), np.full(columns, np.nan)
     lowest, highest = within(values, limits)
     return _by_columns(
@@ -104,7 +104,7 @@ def _by_columns(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Ends of all columns, a few at a time."""
     parts = [ends(slice(at, at + COLUMNS)) for at in range(0, columns, COLUMNS)]
-    low, high = (np.concatenate([part[end] for part in parts] or [[]]) for end in (0, 1))
+    low, high = (np.concatenate([part[end] for part in parts]) for end in (0, 1))
     return low, high
 
 

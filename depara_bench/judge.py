@@ -39,8 +39,8 @@ Advance = Callable[[int], None]
 @dataclass(frozen=True)
 class Case:
     """What is judged. matrices: (T, S) by method; a row of NaN where a method says nothing of a
-    target. value, loss: the truth, (T, S) each. own: (T, S) bool, self pairs. seed: of the
-    bootstrap over targets.
+    target. value, loss: the truth, (T, S) each, NaN for pairs that it lacks. own: (T, S) bool, self
+    pairs. seed: of the bootstrap over targets.
     """
 
     targets: tuple[str, ...]
@@ -52,6 +52,22 @@ class Case:
     loss: np.ndarray | None
     own: np.ndarray
     seed: int
+
+    def only(self, targets: np.ndarray, sources: np.ndarray) -> Case:
+        """The case of some targets (T,) and sources (S,), bool."""
+        part = np.ix_(targets, sources)
+        names = tuple(np.array(self.targets, dtype=object)[targets])
+        others = tuple(np.array(self.sources, dtype=object)[sources])
+        return replace(
+            self,
+            targets=names,
+            sources=others,
+            matrices={method: matrix[part] for method, matrix in self.matrices.items()},
+            truth=self.truth.restrict(names, others),
+            value=self.value[part],
+            loss=None if self.loss is None else self.loss[part],
+            own=self.own[part],
+        )
 
     def covered(self, method: str) -> np.ndarray:
         """Targets (T,) bool that a method, or a baseline, says something of."""

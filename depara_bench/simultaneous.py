@@ -71,11 +71,11 @@ def paired(differences: np.ndarray, limits: Sequence[Limits], seed: int = 0) -> 
     for mask in np.unique(covered, axis=1).T:
         pairs = np.flatnonzero((covered == mask[:, None]).all(axis=0))
         ends[:2, pairs] = mean_intervals(
-            differences[np.ix_(mask, pairs)], [limits[pair] for pair in pairs], seed
+            differences[np.ix_(mask, pairs)], [limits[int(pair)] for pair in pairs], seed
         )
     judged = np.flatnonzero(count >= FEWEST)
     if len(judged):
-        lowest, highest = within(differences[:, judged], [limits[pair] for pair in judged])
+        lowest, highest = within(differences[:, judged], [limits[int(pair)] for pair in judged])
         wide = _halves(differences[:, judged], count[judged], seed)
         part = _part(count[judged], len(judged))
         middle, low, high = value[judged], *ends[:2, judged]

@@ -150,6 +150,8 @@ def compare(
         for cells in found.summary():
             table.add_row(*map(Text, cells))
         terminal.out.print(table)
+        if remark := found.remark():
+            terminal.out.print(Text(f"In brackets would stand 95 % over the targets: {remark}."))
         if sentence := found.best_two():
             terminal.out.print(Text(f"By Spearman, {sentence}."), soft_wrap=True)
     terminal.out.print(Text(f"report: {folder.uri}/report.html"), soft_wrap=True)

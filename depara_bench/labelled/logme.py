@@ -86,7 +86,7 @@ def _refined(
         span = _GOLDEN * (high - low)
         rising = at(high - span) < at(low + span)
         low, high = np.where(rising, high - span, low), np.where(rising, high, low + span)
-    best = coarse.max(axis=1)
+    best: np.ndarray = coarse.max(axis=1)
     np.maximum.at(best, column, at((low + high) / 2.0))
     return best
 

@@ -75,7 +75,9 @@ def from_taskonomy(numbers: dict[str, float], name: str, where: str) -> Truth:
 
 
 def from_accuracies(table: pd.DataFrame, name: str, where: str) -> Truth:
-    """A table with one row per model (its name in the first column) and one column per dataset."""
+    """A table with one row per model (its name in the first column) and one column per dataset. An
+    empty cell was not measured.
+    """
     if (
         table.shape[1] < 2
         or table.iloc[:, 0].map(lambda cell: isinstance(cell, str)).ne(True).any()
@@ -87,4 +89,5 @@ def from_accuracies(table: pd.DataFrame, name: str, where: str) -> Truth:
     first = table.columns[0]
     long = table.melt(id_vars=first, var_name="target", value_name="value")
     long = long.rename(columns={first: "source"})
+    long = long[long["value"].notna() & (long["value"].astype(str).str.strip() != "")]
     return from_table(long, name, f"imported from {Path(where).name}", where)
