@@ -1,12 +1,12 @@
 """Intervals of means over targets: 95 %, for few and skewed values, and for many pairs at once.
 
 A mean over T targets has the interval of the studentised bootstrap (bootstrap-t: Efron 1982; Hall
-1988), and no end of it lies beyond that of the exact bound for values within known limits, which is
-the mean of the targets and one more at the limit, weighted by a Dirichlet (Learned-Miller and
-Thomas 2019). Of values that are at the limits alone, as P@1 is, that is the binomial interval of
-Clopper and Pearson. Where all targets have one value nothing can be resampled, and the bound alone
-stands: of T targets, 1 - .025^(1/T) could have been at either limit. With fewer than `FEWEST`
-targets there is no interval: NaN.
+1988), and no end of it lies beyond that of a bound for any values within known limits, which is the
+mean of the targets and one more at the limit, weighted by a Dirichlet (Learned-Miller and Thomas
+2019). For values that are at the limits alone, as P@1 is, that bound is the exact binomial interval
+of Clopper and Pearson, and stands alone. So it does where all targets have one value, and nothing
+can be resampled: of T targets, 1 - .025^(1/T) could have been at either limit. With fewer than
+`FEWEST` targets there is no interval: NaN.
 
 `benchmarks/coverage.py` shows how often such intervals hold the true mean.
 """
@@ -112,14 +112,12 @@ def _mean_ends(
     values: np.ndarray, lowest: np.ndarray, highest: np.ndarray, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     mean = values.mean(axis=0)
-    lows, highs = (
-        np.stack(pair)
-        for pair in zip(
-            _bootstrap_t(values, seed), _bounds(values, lowest, highest, seed), strict=True
-        )
-    )
-    low, high = np.minimum(lows.max(axis=0), mean), np.maximum(highs.min(axis=0), mean)
-    return rounded(low, mean), rounded(high, mean)
+    low, high = _bounds(values, lowest, highest, seed)
+    exact = ((values == lowest) | (values == highest)).all(axis=0)
+    t_low, t_high = _bootstrap_t(values, seed)
+    low = np.where(exact, low, np.maximum(low, t_low))
+    high = np.where(exact, high, np.minimum(high, t_high))
+    return rounded(np.minimum(low, mean), mean), rounded(np.maximum(high, mean), mean)
 
 
 def rounded(ends: np.ndarray, mean: np.ndarray) -> np.ndarray:

@@ -73,18 +73,30 @@ def paired(differences: np.ndarray, limits: Sequence[Limits], seed: int = 0) -> 
         ends[:2, pairs] = mean_intervals(
             differences[np.ix_(mask, pairs)], [limits[int(pair)] for pair in pairs], seed
         )
+    joint = joint_ends(differences, limits, seed)
+    ends[2], ends[3] = np.fmin(ends[0], joint[0]), np.fmax(ends[1], joint[1])
+    return Differences(value, *(rounded(end, value) for end in ends))
+
+
+def joint_ends(
+    differences: np.ndarray, limits: Sequence[Limits], seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ends (P,) of intervals that hold for all P mean differences at once, as `paired` has them but
+    for the pairs' own.
+    """
+    count = np.isfinite(differences).sum(axis=0)
+    ends = np.full((2, len(count)), np.nan)
     judged = np.flatnonzero(count >= FEWEST)
     if len(judged):
-        lowest, highest = within(differences[:, judged], [limits[int(pair)] for pair in judged])
-        wide = _halves(differences[:, judged], count[judged], seed)
-        part = _part(count[judged], len(judged))
-        middle, low, high = value[judged], *ends[:2, judged]
+        known, targets = differences[:, judged], count[judged]
+        mean = np.nansum(known, axis=0) / targets
+        lowest, highest = within(known, [limits[int(pair)] for pair in judged])
+        wide, part = _halves(known, targets, seed), _part(targets, len(judged))
         flat = wide == 0.0
-        down = np.where(flat, part * (middle - lowest), wide)
-        up = np.where(flat, part * (highest - middle), wide)
-        ends[2, judged] = np.minimum(low, np.maximum(middle - down, lowest))
-        ends[3, judged] = np.maximum(high, np.minimum(middle + up, highest))
-    return Differences(value, *(rounded(end, value) for end in ends))
+        down = np.where(flat, part * (mean - lowest), wide)
+        up = np.where(flat, part * (highest - mean), wide)
+        ends[:, judged] = np.maximum(mean - down, lowest), np.minimum(mean + up, highest)
+    return ends[0], ends[1]
 
 
 def _part(count: np.ndarray, pairs: int) -> np.ndarray:
