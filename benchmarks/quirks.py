@@ -13,15 +13,18 @@ import argparse
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from depara_bench.compare import make_case
+from depara_bench.compare import judged, make_case
 from depara_bench.engine import open_engine
 from depara_bench.evaluate import Columns
+from depara_bench.intervals import ROUNDING, Limits
 from depara_bench.job import load_job
 from depara_bench.judge import Case, score
 from depara_bench.pipeline import read_table
 from depara_bench.run import run
+from depara_bench.simultaneous import paired
 from depara_bench.storage import Folder
 from depara_bench.terminal import Terminal
 from depara_bench.truth.table import read_truth
@@ -38,9 +41,11 @@ SETTINGS: dict[str, list[str]] = {
 }
 
 
-def judged(folder: Folder, truth: str) -> tuple[Case, dict[str, Columns]]:
+def scored(folder: Folder, truth: str) -> tuple[Case, dict[str, Columns]]:
     affinity = read_table(folder, "affinity.parquet")
-    case = make_case(folder, affinity, read_truth(truth, Path()), None, 0, Terminal(quiet=True))
+    case, _ = judged(
+        make_case(folder, affinity, read_truth(truth, Path()), None, 0), Terminal(True)
+    )
     return case, score(case)[1]
 
 
@@ -49,8 +54,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=500)
     parser.add_argument("--truth", default="rooms")
     args = parser.parse_args()
-    base: dict[str, Columns] = {}
-    rows = []
+    scores: list[dict[str, np.ndarray]] = []
+    fives: list[float] = []
     with (
         tempfile.TemporaryDirectory(prefix="depara-quirks-") as place,
         open_engine("local") as engine,
@@ -63,20 +68,28 @@ def main() -> None:
                 common.append("attribution.methods=[input_x_gradient]")
             folder = Folder(f"{place}/{number}")
             run(load_job("rooms", [*common, *changes]), folder, engine, Terminal(quiet=True))
-            case, found = judged(folder, args.truth)
-            base = base or found
-            cells = [name]
-            for method in METHODS:
-                values = found[method]["spearman", None]
-                difference = case.interval(values - base[method]["spearman", None])
-                told = difference.low > 1e-12 or difference.high < -1e-12
-                cells.append(
-                    f"{values.mean():.3f} ({difference.value:+.3f} [{difference.low:+.3f},"
-                    f" {difference.high:+.3f}]{' *' if told else ''})"
-                )
-            cells.append(f"{found['depara']['p@k', 5].mean():.3f}")
-            rows.append(cells)
+            case, found = scored(folder, args.truth)
+            scores.append({method: found[method]["spearman", None] for method in METHODS})
+            fives.append(found["depara"]["p@k", 5].mean())
             print(f"  {name}", flush=True)
+    limits, flat = case.limits["spearman", None].difference, Limits(0.0, 0.0)
+    differences = [one[method] - scores[0][method] for one in scores for method in METHODS]
+    found = paired(
+        np.stack(differences, axis=1),
+        [limits if np.abs(one).max() > ROUNDING else flat for one in differences],
+    )
+    rows = []
+    for number, name in enumerate(SETTINGS):
+        cells = [name]
+        for place, method in enumerate(METHODS):
+            pair = number * len(METHODS) + place
+            joint = found.joint(pair)
+            told = joint.low > ROUNDING or joint.high < -ROUNDING
+            cells.append(
+                f"{scores[number][method].mean():.3f} ({found.value[pair]:+.3f}"
+                f" [{found.low[pair]:+.3f}, {found.high[pair]:+.3f}]{' *' if told else ''})"
+            )
+        rows.append([*cells, f"{fives[number]:.3f}"])
     table = pd.DataFrame(rows, columns=["setting", *METHODS, "P@5 depara"])
     print("\n| " + " | ".join(table.columns) + " |")
     print("|" + "---|" * len(table.columns))
@@ -84,7 +97,8 @@ def main() -> None:
         print("| " + " | ".join(row) + " |")
     print(
         f"\nMean Spearman over {len(case.targets)} targets, {args.images} images; in brackets the"
-        f" paired difference to the default with its 95 % interval; *: the interval leaves out 0."
+        f" paired difference to the default with its 95 % interval; *: the interval that holds for"
+        f" all of this table at once leaves out 0."
     )
 
 

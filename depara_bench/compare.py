@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,14 @@ from threadpoolctl import threadpool_limits
 
 from depara_bench import record as records
 from depara_bench.config import nearest
+from depara_bench.differences import differences
 from depara_bench.embedded import embedded
 from depara_bench.errors import InputError
+from depara_bench.intervals import FEWEST, NO_INTERVAL, RESAMPLES
 from depara_bench.judge import (
     DRAWS,
-    RESAMPLES,
     Case,
     Place,
-    differences,
     lambda_table,
     overall,
     probe_counts,
@@ -41,12 +41,13 @@ from depara_bench.judge import (
 from depara_bench.pipeline import stage
 from depara_bench.probe_data import check_same, read_probe_data
 from depara_bench.record import Record
-from depara_bench.report.data import affinity_crc
+from depara_bench.report.sketch import sketch
 from depara_bench.similarity.resample import bootstrap_counts
 from depara_bench.storage import Folder
 from depara_bench.sweep import Judge, probe_sizes
 from depara_bench.tables import read_table, write_table
 from depara_bench.terminal import Terminal
+from depara_bench.truth.gaps import find_gaps
 from depara_bench.truth.table import Truth, read_truth
 
 ABOUT = "comparison/about.json"
@@ -74,6 +75,10 @@ class Comparison:
         rows = [overall(self.evaluation, *key) for key in wanted]
         names = [str(name) for name in self.evaluation["method"].unique()]
         return [(name, *(_cell(table, name) for table in rows)) for name in names]
+
+    def remark(self) -> str | None:
+        """What is to be said of the intervals; None where there are any."""
+        return NO_INTERVAL if self.about["targets"] < FEWEST else None
 
     def best_two(self) -> str | None:
         """The sentence on the two methods with the highest Spearman; None with fewer than two."""
@@ -140,29 +145,31 @@ def compare(
     """
     start = time.perf_counter()
     affinity = read_table(folder, "affinity.parquet")
-    case = make_case(folder, affinity, truth, methods, seed, terminal)
+    run = make_case(folder, affinity, truth, methods, seed)
+    case, gaps = judged(run, terminal)
     judge = Judge(case.value, case.own)
     case, fused = with_fusion(case, judge)
     evaluation, scores, ties = score(case)
     probe_count = probe_frame([])
     drawn = 0
     with _pool() as pool:
-        data = read_probe_data(folder, record, case, pool, terminal)
+        data = read_probe_data(folder, record, run, pool, terminal)
         if data is not None:
-            place = _place(record, case)
+            place = _place(record, run)
             # Resampled edges have average ranks; with others they need not give the same.
             ordinal = record["job"]["edges"].get("ties") == "ordinal"
             if ordinal:
                 terminal.say("error bars of edges are of average ranks, the run has ordinal ones")
-            check_same(folder, data, place, case, pool, nodes_only=ordinal)
+            check_same(folder, data, place, run, pool, nodes_only=ordinal)
             images = len(data.grams[0])
             if replicates:
                 counts = bootstrap_counts(images, replicates, seed)
                 with terminal.progress("bootstrap", replicates, "replicates") as advance:
-                    affinity = with_bars(affinity, data, place, case, counts, pool, advance)
+                    affinity = with_bars(affinity, data, place, run, counts, pool, advance)
                 drawn = replicates
             draws = DRAWS * (len(probe_sizes(images)) - 1)
             with terminal.progress("subsets", draws, "subsets") as advance:
+                place = _place(record, case)
                 probe_count = probe_counts(data, place, case, judge, seed, pool, advance)
     found = Comparison(
         evaluation,
@@ -177,13 +184,44 @@ def compare(
             "replicates": drawn,
             "resamples": RESAMPLES,
             "seed": seed,
+            "targets": len(case.targets),
+            "gaps": gaps,
             "seconds": round(time.perf_counter() - start, 3),
             "ties": ties,
-            "affinity_crc32": affinity_crc(affinity),
+            "affinity": sketch(affinity),
         },
     )
     _write(folder, affinity, found)
     return found
+
+
+def judged(run: Case, terminal: Terminal) -> tuple[Case, str]:
+    """The part of a run that a truth has all pairs of, and what was left out, in words ("" where
+    nothing is). Raises InputError where nothing remains.
+    """
+    gaps = find_gaps(np.isfinite(run.value), run.own, run.targets, run.sources)
+    if gaps is None:
+        t, s = np.argwhere(~np.isfinite(run.value) & ~run.own)[0]
+        raise InputError(
+            f"truth '{run.truth.name}': lacks the pair {run.sources[s]} -> {run.targets[t]} and"
+            f" others, so that no target is complete and no two sources are there for all; measure"
+            f" them, or leave models out of the run"
+        )
+    said, case = "", run
+    if gaps.rule is not None:
+        said = gaps.sentence(run.truth.name, run.targets, run.sources)
+        terminal.say(said)
+        case = run.only(gaps.targets, gaps.sources)
+    if case.loss is not None and not (case.loss[~case.own] > 0.0).all():
+        terminal.say(f"truth '{run.truth.name}': a loss is not positive; regret is left out")
+        case = replace(case, loss=None)
+    poor = case.value.max(axis=1, where=~case.own, initial=-np.inf) <= 0.0
+    for t in np.flatnonzero(poor)[:1]:
+        terminal.say(
+            f"truth '{run.truth.name}': no source of '{case.targets[t]}' has a positive value;"
+            f" relative_top1 is left out"
+        )
+    return case, said
 
 
 def _write(folder: Folder, affinity: pd.DataFrame, found: Comparison) -> None:
@@ -205,9 +243,10 @@ def make_case(
     truth: Truth,
     methods: Sequence[str] | None,
     seed: int,
-    terminal: Terminal,
 ) -> Case:
-    """Run and truth side by side. Raises InputError naming what is missing from either."""
+    """Run and truth side by side. Raises InputError naming what is missing from either. What the
+    truth has of it is for `judged` to say.
+    """
     known = tuple(str(name) for name in affinity["method"].unique())
     chosen = tuple(dict.fromkeys(methods)) if methods else known
     for method in chosen:
@@ -224,16 +263,6 @@ def make_case(
             f"{folder.uri}: target '{targets[t]}' has fewer than two sources beside itself; there"
             f" is nothing to rank"
         )
-    loss = fitting.loss
-    if loss is not None and not (loss[~own] > 0.0).all():
-        terminal.say(f"truth '{truth.name}': a loss is not positive; regret is left out")
-        loss = None
-    poor = fitting.value.max(axis=1, where=~own, initial=-np.inf) <= 0.0
-    for t in np.flatnonzero(poor)[:1]:
-        terminal.say(
-            f"truth '{truth.name}': no source of '{targets[t]}' has a positive value;"
-            f" relative_top1 is left out"
-        )
     return Case(
         targets,
         sources,
@@ -241,7 +270,7 @@ def make_case(
         chosen,
         fitting,
         fitting.value,
-        loss,
+        fitting.loss,
         own,
         seed,
     )

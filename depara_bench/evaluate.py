@@ -16,11 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from depara_bench.intervals import FEWEST, ROUNDING, Interval, Limits
+
 RELEVANT = 5
 """Best sources of a target that count as relevant, as in DEPARA."""
-
-ROUNDING = 1e-12
-"""What is left of a difference that is zero on paper."""
 
 CORRELATIONS = ("spearman", "kendall", "weighted_tau", "pearson")
 
@@ -175,39 +174,10 @@ def self_agreement(seeds: np.ndarray, own: np.ndarray) -> Columns:
     return {key: np.mean([found[key] for found in rounds], axis=0) for key in shared}
 
 
-@dataclass(frozen=True)
-class Interval:
-    """A mean over targets with its 95 % bootstrap interval; low and high are NaN where one target
-    leaves nothing to resample.
-    """
-
-    value: float
-    low: float
-    high: float
-
-
-def resamples(count: int, replicates: int, seed: int) -> np.ndarray:
-    """Weights (replicates, count) of a bootstrap over `count` things: how often each was drawn,
-    over count. Rows sum to 1.
-    """
-    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), replicates)
-    return drawn / count
-
-
-def mean_interval(values: np.ndarray, weights: np.ndarray) -> Interval:
-    """Mean of values (T,) with the percentile interval over weights (replicates, T). An end that
-    differs from the mean by rounding alone is the mean.
-    """
-    mean = float(values.mean())
-    if len(values) < 2:
-        return Interval(mean, np.nan, np.nan)
-    ends = np.percentile(weights @ values, [2.5, 97.5])
-    low, high = (mean if abs(end - mean) <= ROUNDING else float(end) for end in ends)
-    return Interval(mean, low, high)
-
-
 def compare_sentence(one: str, other: str, difference: Interval, higher: bool = True) -> str:
     """A paired difference (one - other) in words; `higher`: more of the metric is better."""
+    if not np.isfinite(difference.low):
+        return f"no verdict on {one} and {other}: fewer than {FEWEST} targets"
     if not (difference.low > ROUNDING or difference.high < -ROUNDING):
         return f"{one} and {other} cannot be told apart"
     first = (difference.value > 0.0) == higher
@@ -242,3 +212,30 @@ def metric_columns(scores: Sequence[TargetScore]) -> Columns:
         if None not in values:
             columns[metric, None] = np.array(values, dtype=np.float64)
     return columns
+
+
+def metric_limits(
+    value: np.ndarray, loss: np.ndarray | None, own: np.ndarray
+) -> dict[tuple[str, int | None], Limits]:
+    """The least and the largest value that each metric can have for a target of this truth: value,
+    loss (T, S), own (T, S) bool. Regret ends at the largest that a target's worst source has.
+    """
+    counts = np.unique((~own).sum(axis=1))
+    found: dict[tuple[str, int | None], Limits] = {
+        (metric, None): Limits(-1.0, 1.0) for metric in CORRELATIONS
+    }
+    for k in range(1, int(counts.min()) + 1):
+        relevant = np.minimum(RELEVANT, counts)
+        hits = np.maximum(k - (counts - relevant), 0), np.minimum(k, relevant)
+        found["p@k", k] = Limits(float(hits[0].min()) / k, float(hits[1].max()) / k)
+        low, high = (one / relevant for one in hits)
+        found["r@k", k] = Limits(float(low.min()), float(high.max()))
+    best = value.max(axis=1, where=~own, initial=-np.inf)
+    worst = value.min(axis=1, where=~own, initial=np.inf)
+    lowest = float((worst / best).min()) if (best > 0.0).all() else -np.inf
+    found["relative_top1", None] = Limits(lowest, 1.0)
+    if loss is not None:
+        least = loss.min(axis=1, where=~own, initial=np.inf)
+        most = loss.max(axis=1, where=~own, initial=-np.inf)
+        found["regret", None] = Limits(0.0, float((most / least).max() - 1.0))
+    return found

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
-from itertools import combinations
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,21 +14,24 @@ import pandas as pd
 from depara_bench import evaluate as ev
 from depara_bench import fusion
 from depara_bench import sweep as sw
+from depara_bench.intervals import Interval, Limits, mean_intervals
 from depara_bench.similarity.resample import subset_counts
 from depara_bench.truth.table import Truth
 
-RESAMPLES = 4000
-"""Bootstrap resamples of the targets."""
 DRAWS = 50
 """Subsets of the probe images that are tried of each size."""
 
-_DIFFERENCES: dict[str, tuple[str, int | None]] = {
+KNOWN = ("oracle", "random")
+"""Baselines that are what they are by definition: no interval says how far they can be trusted."""
+
+KEYS: dict[str, tuple[str, int | None]] = {
     "spearman": ("spearman", None),
     "p@5": ("p@k", 5),
     "p@1": ("p@k", 1),
     "weighted_tau": ("weighted_tau", None),
     "regret": ("regret", None),
 }
+"""(metric, K) by the name that tables of one metric have for it."""
 
 Advance = Callable[[int], None]
 
@@ -37,8 +39,8 @@ Advance = Callable[[int], None]
 @dataclass(frozen=True)
 class Case:
     """What is judged. matrices: (T, S) by method; a row of NaN where a method says nothing of a
-    target. value, loss: the truth, (T, S) each. own: (T, S) bool, self pairs. seed: of the
-    bootstrap over targets.
+    target. value, loss: the truth, (T, S) each, NaN for pairs that it lacks. own: (T, S) bool, self
+    pairs. seed: of the bootstrap over targets.
     """
 
     targets: tuple[str, ...]
@@ -50,6 +52,22 @@ class Case:
     loss: np.ndarray | None
     own: np.ndarray
     seed: int
+
+    def only(self, targets: np.ndarray, sources: np.ndarray) -> Case:
+        """The case of some targets (T,) and sources (S,), bool."""
+        part = np.ix_(targets, sources)
+        names = tuple(np.array(self.targets, dtype=object)[targets])
+        others = tuple(np.array(self.sources, dtype=object)[sources])
+        return replace(
+            self,
+            targets=names,
+            sources=others,
+            matrices={method: matrix[part] for method, matrix in self.matrices.items()},
+            truth=self.truth.restrict(names, others),
+            value=self.value[part],
+            loss=None if self.loss is None else self.loss[part],
+            own=self.own[part],
+        )
 
     def covered(self, method: str) -> np.ndarray:
         """Targets (T,) bool that a method, or a baseline, says something of."""
@@ -64,14 +82,19 @@ class Case:
         """The judged methods that say something of every target."""
         return tuple(name for name in self.methods if self.covered(name).all())
 
-    def interval(self, values: np.ndarray) -> ev.Interval:
-        """Mean of values, one a target, with its bootstrap interval over targets."""
-        return ev.mean_interval(values, _weights(len(values), self.seed))
+    @cached_property
+    def limits(self) -> dict[tuple[str, int | None], Limits]:
+        """The least and the largest value of each metric, by (metric, K)."""
+        return ev.metric_limits(self.value, self.loss, self.own)
 
-
-@cache
-def _weights(count: int, seed: int) -> np.ndarray:
-    return ev.resamples(count, RESAMPLES, seed)
+    def intervals(self, columns: ev.Columns) -> list[Interval]:
+        """Mean of each column, one value a target, with its interval over the targets."""
+        values = np.stack(list(columns.values()), axis=1)
+        ends = mean_intervals(values, [self.limits[key] for key in columns], self.seed)
+        return [
+            Interval(*map(float, numbers))
+            for numbers in zip(values.mean(axis=0), *ends, strict=True)
+        ]
 
 
 def overall(evaluation: pd.DataFrame, metric: str, k: int | None = None) -> pd.DataFrame:
@@ -110,7 +133,9 @@ def _rows(case: Case, method: str, columns: ev.Columns) -> pd.DataFrame:
     """One method's part of contract C5: over all targets (that it says something of) first, then
     target by target.
     """
-    means = [case.interval(values) for values in columns.values()]
+    means = case.intervals(columns)
+    if method in KNOWN:
+        means = [Interval(mean.value, np.nan, np.nan) for mean in means]
     names = [t for t, known in zip(case.targets, case.covered(method), strict=True) if known]
     count, targets = len(columns), len(names)
     metrics, ks = [metric for metric, _ in columns], [k for _, k in columns]
@@ -129,29 +154,6 @@ def _rows(case: Case, method: str, columns: ev.Columns) -> pd.DataFrame:
             "high": np.concatenate([[mean.high for mean in means], nothing]),
         }
     )
-
-
-def differences(case: Case, columns: Mapping[str, ev.Columns]) -> pd.DataFrame:
-    """Every pair of methods, target by target: method - other, its interval, and a sentence; over
-    the targets that both say something of.
-    """
-    rows = []
-    for metric, key in _DIFFERENCES.items():
-        for one, other in combinations(case.methods, 2):
-            if key in columns[one] and key in columns[other]:
-                both = case.covered(one) & case.covered(other)
-                if not both.any():
-                    continue
-                left, right = (columns[m][key][both[case.covered(m)]] for m in (one, other))
-                found = case.interval(left - right)
-                numbers = [
-                    0.0 if abs(x) <= ev.ROUNDING else x
-                    for x in (found.value, found.low, found.high)
-                ]
-                sentence = ev.compare_sentence(one, other, found, higher=metric != "regret")
-                rows.append((one, other, metric, *numbers, sentence))
-    names = ["method", "other", "metric", "value", "low", "high", "sentence"]
-    return pd.DataFrame(rows, columns=names).astype({"other": object, "sentence": object})
 
 
 def with_fusion(case: Case, judge: sw.Judge) -> tuple[Case, pd.DataFrame]:
@@ -212,11 +214,11 @@ def _lambda_rows(
     case: Case, judge: sw.Judge, method: str, weight: float, choice: str, values: np.ndarray
 ) -> list[tuple[Any, ...]]:
     """One row a metric, over all targets, of values (metrics, T)."""
-    rows = []
-    for metric, row in zip(judge.metrics, values, strict=True):
-        found = case.interval(row)
-        rows.append((method, weight, metric, found.value, found.low, found.high, choice, None))
-    return rows
+    found = case.intervals({KEYS[m]: row for m, row in zip(judge.metrics, values, strict=True)})
+    return [
+        (method, weight, metric, one.value, one.low, one.high, choice, None)
+        for metric, one in zip(judge.metrics, found, strict=True)
+    ]
 
 
 @dataclass(frozen=True)

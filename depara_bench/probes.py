@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,12 +20,14 @@ from depara_bench.compare import EVALUATION, compare_run
 from depara_bench.config import Strict, apply_overrides, read_yaml, validate
 from depara_bench.engine import Engine
 from depara_bench.errors import path_errors
-from depara_bench.evaluate import ROUNDING, compare_sentence, mean_interval, resamples
+from depara_bench.evaluate import compare_sentence
+from depara_bench.intervals import ROUNDING, Limits
 from depara_bench.job import Finite, JobFile, find_job, load_job
-from depara_bench.judge import RESAMPLES, overall
+from depara_bench.judge import overall
 from depara_bench.probe import Probe, ProbeSpec, load_probe
 from depara_bench.report.probes import probes_report
 from depara_bench.run import report_run, run
+from depara_bench.simultaneous import paired
 from depara_bench.storage import Folder
 from depara_bench.tables import read_table, write_table
 from depara_bench.terminal import Terminal
@@ -130,33 +132,84 @@ def run_probes(file: ProbesFile, out: str, engine: Engine, terminal: Terminal) -
 
 def probes_table(evaluations: Mapping[str, pd.DataFrame], seed: int = 0) -> pd.DataFrame:
     """Rows method, probe, metric, k, value, low, high, difference, difference_low, difference_high,
-    sentence: scores over all targets of each probe set (tables of contract C5, by name), with the
-    paired difference to the first set over the targets that both have.
+    joint_low, joint_high, sentence: scores over all targets of each probe set (tables of contract
+    C5, by name), with the paired difference to the first set over the targets that both have. The
+    joint interval holds for all methods and probe sets of the metric at once, and the sentence is
+    what it allows.
     """
     first = next(iter(evaluations))
-    rows = []
-    for probe, evaluation in evaluations.items():
-        for metric, k in METRICS:
-            means = overall(evaluation, metric, k)
-            here, there = (_by_target(evaluations[name], metric, k) for name in (probe, first))
-            for method in means.index:
-                one = means.loc[method]
-                row = [method, probe, metric, k, one["value"], one["low"], one["high"]]
-                shared = here[method].dropna().index.intersection(there[method].dropna().index)
-                if probe == first or method not in there or shared.empty:
-                    rows.append([*row, np.nan, np.nan, np.nan, ""])
-                    continue
-                found = mean_interval(
-                    (here[method] - there[method])[shared].to_numpy(np.float64),
-                    resamples(len(shared), RESAMPLES, seed),
-                )
-                numbers = (found.value, found.low, found.high)
-                rounded = [0.0 if abs(x) <= ROUNDING else x for x in numbers]
-                rows.append([*row, *rounded, compare_sentence(probe, first, found)])
-    names = ["method", "probe", "metric", "k", "value", "low", "high"]
-    names += ["difference", "difference_low", "difference_high", "sentence"]
-    table = pd.DataFrame(rows, columns=names)
+    apart = {key: _apart(evaluations, first, *key) for key in METRICS}
+    # What does not look at the images differs by nothing, whatever is measured.
+    alike = {
+        pair
+        for pair in apart["spearman", None]
+        if all((found[pair].abs() <= ROUNDING).all() for found in apart.values())
+    }
+    frames = []
+    for key, found in apart.items():
+        table = _scores(evaluations, *key)
+        differences = _paired(found, alike, key, first, seed)
+        frames.append(table.merge(differences, on=["method", "probe"], how="left"))
+    table = pd.concat(frames, ignore_index=True)
+    table["sentence"] = table["sentence"].fillna("")
     return table.astype({"k": "Int32", "probe": object, "sentence": object})
+
+
+def _scores(evaluations: Mapping[str, pd.DataFrame], metric: str, k: int | None) -> pd.DataFrame:
+    """Rows method, probe, metric, k, value, low, high, probe set by probe set."""
+    frames = []
+    for probe, evaluation in evaluations.items():
+        means = overall(evaluation, metric, k).reset_index()
+        frames.append(means.assign(probe=probe, k=k))
+    names = ["method", "probe", "metric", "k", "value", "low", "high"]
+    return pd.concat(frames, ignore_index=True)[names].astype({"k": object})
+
+
+def _apart(
+    evaluations: Mapping[str, pd.DataFrame], first: str, metric: str, k: int | None
+) -> dict[tuple[str, str], pd.Series]:
+    """Differences to the first probe set, target by target, by method and probe set."""
+    values = {name: _by_target(one, metric, k) for name, one in evaluations.items()}
+    there = values.pop(first)
+    found = {
+        (method, probe): (here[method] - there[method]).dropna()
+        for probe, here in values.items()
+        for method in here.columns.intersection(there.columns)
+    }
+    return {pair: differences for pair, differences in found.items() if len(differences)}
+
+
+def _paired(
+    apart: Mapping[tuple[str, str], pd.Series],
+    alike: Collection[tuple[str, str]],
+    key: tuple[str, int | None],
+    first: str,
+    seed: int,
+) -> pd.DataFrame:
+    """Rows method, probe, difference, its ends alone and joint, sentence. alike: pairs that can
+    differ by nothing.
+    """
+    limits = (Limits(0.0, 1.0) if key[0] == "p@k" else Limits(-1.0, 1.0)).difference
+    found = paired(
+        pd.DataFrame(apart).to_numpy(np.float64),
+        [Limits(0.0, 0.0) if pair in alike else limits for pair in apart],
+        seed,
+    )
+    return pd.DataFrame(
+        {
+            "method": [method for method, _ in apart],
+            "probe": [probe for _, probe in apart],
+            "difference": found.value,
+            "difference_low": found.low,
+            "difference_high": found.high,
+            "joint_low": found.joint_low,
+            "joint_high": found.joint_high,
+            "sentence": [
+                compare_sentence(probe, first, found.joint(place))
+                for place, (_, probe) in enumerate(apart)
+            ],
+        }
+    )
 
 
 def _by_target(evaluation: pd.DataFrame, metric: str, k: int | None) -> pd.DataFrame:

@@ -38,6 +38,7 @@ _OF_COMPARE = {
     ],
     "comparison/differences.parquet": [
         *_full(_TEXT, "method", "other", "metric", "sentence"), *_full(_NUMBER, "value"), *_BARS,
+        *_gaps(_NUMBER, "joint_low", "joint_high"),
     ],
     "comparison/lambda.parquet": [
         *_full(_TEXT, "method", "metric", "choice"), *_gaps(_TEXT, "target"),

@@ -18,6 +18,7 @@ from scipy import stats
 from depara_bench.compare import compare
 from depara_bench.engine import Resources
 from depara_bench.engine.local import LocalEngine
+from depara_bench.intervals import Limits, mean_interval
 from depara_bench.reduce import affinity_table, rank_sources, reduce
 from depara_bench.report import write_report
 from depara_bench.shards import Shard, encode_shard, read_column, shard_path
@@ -29,8 +30,8 @@ from depara_bench.truth.table import from_table, read_truth, with_seeds, write_t
 
 Command = Callable[..., Result]
 METHODS = ("gradient", "other")
-NAMES = tuple(f"m{i}" for i in range(9))
-TARGETS = NAMES[:7]  # the last two are sources only
+NAMES = tuple(f"m{i}" for i in range(10))
+TARGETS = NAMES[:8]  # the last two are sources only
 IMAGES, BLOCK, WEIGHT = 26, 10, 0.7
 QUIET = Terminal(quiet=True)
 REAL = ("depara", "depara-nodes", "depara-edges", "depara:other", "depara-nodes:other")
@@ -199,26 +200,33 @@ def test_every_number_of_the_evaluation(judged):
             scores, part = scores_of(method, t), rows.loc[t]
             value, loss = (part[c].loc[scores.index].to_numpy() for c in ("value", "loss"))
             plain = plain_scores(scores.to_numpy(), value, loss)
-            assert len(own.loc[method, t]) == len(plain) == 2 * 8 + 6
+            assert len(own.loc[method, t]) == len(plain) == 2 * 9 + 6
             for (metric, k), expected in plain.items():
                 assert own[method, t, metric, k] == pytest.approx(expected, abs=1e-12)
                 per_target.setdefault((method, metric, k), []).append(expected)
     for (method, metric, k), values in per_target.items():
         row = everywhere.loc[(method, metric, k)]
         assert row["value"] == pytest.approx(np.mean(values), abs=1e-12)
-        assert row["low"] <= row["value"] <= row["high"]
-    # Random, exactly; the oracle; the bootstrap, roughly.
-    for k in range(1, 9):
-        assert everywhere.loc[("random", "p@k", k), "value"] == pytest.approx(5 / 8)
+        if method == "oracle":
+            assert np.isnan(row["low"]) and np.isnan(row["high"])
+        else:
+            assert row["low"] <= row["value"] <= row["high"]
+    # Random, exactly; the oracle; the interval.
+    for k in range(1, 10):
+        assert everywhere.loc[("random", "p@k", k), "value"] == pytest.approx(5 / 9)
         # Below it only where truths tie for the fifth place, which they then share.
         assert everywhere.loc[("oracle", "p@k", k), "value"] <= min(5, k) / k + 1e-12
     assert everywhere.loc[("oracle", "p@k", 1), "value"] == 1
     assert everywhere.loc[("random", "spearman", 0), "value"] == 0
     values = np.array(per_target["depara", "spearman", 0])
-    random = np.random.default_rng(9)
-    slow = [values[random.integers(0, 7, 7)].mean() for _ in range(4000)]
     row = everywhere.loc[("depara", "spearman", 0)]
-    assert [row["low"], row["high"]] == pytest.approx(np.percentile(slow, [2.5, 97.5]), abs=0.03)
+    found = mean_interval(values, Limits(-1.0, 1.0), seed=0)
+    assert [row["low"], row["high"]] == pytest.approx([found.low, found.high])
+    hits = np.array(per_target["depara", "p@k", 1])
+    if set(hits) <= {0.0, 1.0}:
+        exact = stats.binomtest(int(hits.sum()), 8).proportion_ci(method="exact")
+        row = everywhere.loc[("depara", "p@k", 1)]
+        assert [row["low"], row["high"]] == pytest.approx([exact.low, exact.high])
     # Self-agreement: each seed against the mean of the others.
     t = TARGETS[2]
     others = [i for i, s in enumerate(NAMES) if s != t]
@@ -231,7 +239,9 @@ def test_every_number_of_the_evaluation(judged):
 def test_differences_are_paired_and_said_in_words(judged):
     folder, _, found = judged
     table = table_of(folder, "comparison/differences.parquet")
-    assert list(table.columns) == ["method", "other", "metric", "value", "low", "high", "sentence"]
+    assert list(table.columns) == [
+        "method", "other", "metric", "value", "low", "high", "joint_low", "joint_high", "sentence",
+    ]  # fmt: skip
     pairs = list(combinations(REAL, 2))
     evaluation = table_of(folder, "evaluation.parquet")
     for metric, name, k in (("spearman", "spearman", 0), ("p@5", "p@k", 5), ("p@1", "p@k", 1)):
@@ -242,8 +252,9 @@ def test_differences_are_paired_and_said_in_words(judged):
         for one, other in pairs:
             row, apart = rows.loc[(one, other)], wide[one] - wide[other]
             assert row["value"] == pytest.approx(apart.mean(), abs=1e-12)
-            assert row["low"] <= row["value"] <= row["high"]
-            if row["low"] > 0 or row["high"] < 0:
+            assert row["joint_low"] <= row["low"] <= row["value"] <= row["high"]
+            assert row["high"] <= row["joint_high"]
+            if row["joint_low"] > 0 or row["joint_high"] < 0:
                 better = one if row["value"] > 0 else other
                 assert row["sentence"].startswith(f"{better} ranks better than ")
             else:
@@ -333,8 +344,8 @@ def test_fewer_images_are_drawn_without_replacement(tmp_path: Path):
         rows = np.sort(random.choice(IMAGES, 10, replace=False))
         nodes = np.einsum("aid,bid->ab", unit[:, rows], unit[:, rows]) / 10
         each = []
-        for t in range(7):
-            others = [s for s in range(9) if s != t]
+        for t in range(len(TARGETS)):
+            others = [s for s in range(len(NAMES)) if s != t]
             truth = value.to_numpy()[t, others]
             each.append(stats.spearmanr(nodes[t, others], truth).statistic)
         means.append(np.mean(each))
@@ -495,16 +506,20 @@ def test_the_command_and_its_report(command: Command, tmp_path: Path):
 
 @pytest.mark.parametrize("targets", [1, 3])
 def test_few_models(tmp_path: Path, targets: int):
-    """Three targets and four sources: K to 3; one target: no intervals, and nothing is claimed."""
+    """Three targets and four sources: K to 3; no intervals, and nothing is claimed."""
     folder = make_run(tmp_path, names=NAMES[:4], targets=NAMES[:targets])
     found = compare(folder, record_of(folder), truth_of(truth_rows()), QUIET, replicates=5)
     assert found.evaluation["k"].max() == 3
-    assert found.evaluation[["low", "high"]].isna().all(axis=None) == (targets == 1)
+    assert found.evaluation[["low", "high"]].isna().all(axis=None)
+    ends = ["low", "high", "joint_low", "joint_high"]
+    assert found.differences[ends].isna().all(axis=None)
+    assert found.differences["sentence"].str.startswith("no verdict on ").all()
+    assert found.remark() == "no interval: fewer than 8 targets"
     if targets == 1:
-        assert found.differences["sentence"].str.contains("cannot be told apart").all()
         assert "left-out" not in set(found.sweep["choice"])
     write_report(folder)
     text = (tmp_path / "report.md").read_text()
+    assert "No interval: fewer than 8 targets." in text
     assert "P&#64;K and R&#64;K say nothing here" in text or "P@K and R@K say nothing here" in text
 
 
@@ -518,8 +533,66 @@ def drop(table: pd.DataFrame, source: str, target: str) -> pd.DataFrame:
     return table[(table["source"] != source) | (table["target"] != target)]
 
 
+def test_a_truth_with_gaps_judges_what_is_complete(command: Command, tmp_path: Path):
+    """Two targets that lack a pair are left out, by name, and the others are judged as ever; the
+    error bars are of all pairs.
+    """
+    make_run(tmp_path / "run")
+    folder = Folder(str(tmp_path / "run"))
+    whole = compare(folder, record_of(folder), truth_of(truth_rows()), QUIET, replicates=3)
+    gappy = drop(drop(truth_rows(), "m9", "m2"), "m4", "m5")
+    gappy.to_csv(tmp_path / "gaps.csv", index=False)
+    result = command(
+        "compare", tmp_path / "run", "--truth", tmp_path / "gaps.csv", "--replicates", "3"
+    )
+    assert result.code == 0, result.err
+    said = (
+        "truth 'gaps' lacks 2 of 72 pairs (m9 -> m2, m4 -> m5); judged are the targets that are"
+        " complete: left out m2, m5"
+    )
+    assert said in " ".join(result.err.split())
+    assert "no interval: fewer than 8 targets" in " ".join(result.out.split())  # six are left
+    for page in ("report.md", "report.html"):
+        text = (tmp_path / "run" / page).read_text().replace("&gt;", ">").replace("&#39;", "'")
+        assert "lacks 2 of 72 pairs" in text and "left out m2, m5" in text
+    keys = ["method", "metric", "k", "target"]
+    own, expected = (
+        table[table["target"].notna() & table["method"].isin(REAL)]
+        .assign(k=table["k"].fillna(0).astype(int))
+        .set_index(keys)["value"]
+        for table in (table_of(folder, "evaluation.parquet"), whole.evaluation)
+    )
+    assert set(own.index.get_level_values("target")) == set(TARGETS) - {"m2", "m5"}
+    pd.testing.assert_series_equal(own, expected[own.index])
+    affinity = table_of(folder, "affinity.parquet")
+    assert affinity[["low", "high"]].notna().all(axis=None)
+    assert (affinity["low"] <= affinity["value"] + 0.2).all()
+
+
+def test_a_source_that_many_targets_lack_is_left_out_instead(tmp_path: Path):
+    folder, told = make_run(tmp_path), []
+    truth = truth_rows()
+    truth = truth[(truth["source"] != "m9") | (truth["target"] == "m0")]
+    found = compare(folder, record_of(folder), truth_of(truth), Terminal(quiet=True), replicates=3)
+    told = found.about["gaps"]
+    assert "lacks 7 of 72 pairs (m9 -> m1, m9 -> m2, m9 -> m3, ...)" in told
+    assert "by the sources that all of them have: left out m9" in told
+    assert found.evaluation["target"].nunique() == 8 and found.evaluation["k"].max() == 8
+
+
+def test_an_accuracy_table_with_empty_cells_has_gaps(command: Command, tmp_path: Path):
+    (tmp_path / "wide.csv").write_text("model,x,y\na,0.1,0.5\nb,,0.25\nc,0.3, \n")
+    result = command("truth", "import", tmp_path / "wide.csv", "--out", tmp_path / "out.csv")
+    assert result.code == 0, result.err
+    pairs = pd.read_csv(tmp_path / "out.csv")[["source", "target"]]
+    assert set(map(tuple, pairs.to_numpy())) == {("a", "x"), ("c", "x"), ("a", "y"), ("b", "y")}
+
+
 BAD: list[tuple[Callable[[pd.DataFrame], pd.DataFrame], list[str]]] = [
-    (lambda t: drop(t, "m8", "m2"), ["m8 -> m2", "measure it"]),
+    (
+        lambda t: t[[int(r.source[1]) % 3 != int(r.target[1]) % 3 for r in t.itertuples()]],
+        ["lacks the pair", "no target is complete", "measure them"],
+    ),
     (lambda t: t[t["target"] != "m4"], ["no target 'm4'"]),
     (lambda t: t.assign(source="x" + t["source"], target="y" + t["target"]), ["no model of this"]),
     (lambda t: pd.concat([t, t[:1]]), ["m1 -> m0", "twice"]),
@@ -575,7 +648,7 @@ def test_seeds_are_written_and_read_again(tmp_path: Path):
     again = read_truth("t.csv", tmp_path).restrict(TARGETS, NAMES)
     assert again.seeds is not None
     np.testing.assert_array_equal(again.seeds, truth.restrict(TARGETS, NAMES).seeds)
-    assert again.seeds.shape == (3, 7, 9)
+    assert again.seeds.shape == (3, 8, 10)
 
 
 def test_importing_a_truth(command: Command, tmp_path: Path):

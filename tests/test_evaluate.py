@@ -14,18 +14,16 @@ from scipy import stats
 
 from depara_bench.evaluate import (
     CORRELATIONS,
-    Interval,
     average_ranks,
     compare_sentence,
-    mean_interval,
     metric_columns,
     popularity,
     random_score,
-    resamples,
     score_all,
     score_target,
     symmetric_ceiling,
 )
+from depara_bench.intervals import Interval
 from depara_bench.truth.imports import SOURCES, TARGETS
 from depara_bench.truth.table import read_truth
 
@@ -167,20 +165,10 @@ def test_random_is_the_mean_over_all_rankings():
     assert random_score(np.arange(19.0)).precision == pytest.approx(np.full(19, 5 / 19))
 
 
-def test_mean_interval_is_the_bootstrap_of_the_mean():
-    values = np.random.default_rng(2).normal(size=18)
-    weights = resamples(18, 4000, seed=0)
-    assert np.allclose(weights.sum(axis=1), 1.0)
-    found = mean_interval(values, weights)
-    random = np.random.default_rng(3)
-    slow = [values[random.integers(0, 18, 18)].mean() for _ in range(4000)]
-    assert found.value == values.mean()
-    assert [found.low, found.high] == pytest.approx(np.percentile(slow, [2.5, 97.5]), abs=0.03)
-    assert np.array_equal(resamples(18, 10, seed=5), resamples(18, 10, seed=5))
-
-
 def test_sentences():
     assert compare_sentence("A", "B", Interval(0.1, -0.1, 0.3)) == "A and B cannot be told apart"
+    few = compare_sentence("A", "B", Interval(0.1, np.nan, np.nan))
+    assert few == "no verdict on A and B: fewer than 8 targets"
     assert compare_sentence("A", "B", Interval(0.1, 0.05, 0.3)) == "A ranks better than B"
     assert compare_sentence("A", "B", Interval(-0.2, -0.3, -0.1)) == "B ranks better than A"
     lower = compare_sentence("A", "B", Interval(-0.2, -0.3, -0.1), higher=False)

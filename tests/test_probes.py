@@ -12,8 +12,7 @@ import yaml
 from conftest import Result
 from PIL import Image
 
-from depara_bench.evaluate import resamples
-from depara_bench.judge import RESAMPLES
+from depara_bench.intervals import Limits, mean_interval
 from depara_bench.probe import NoiseProbe, RoomsProbe, load_probe
 
 MODELS = ("autoencoder", "curvature", "rgb2depth", "colorization")
@@ -70,9 +69,9 @@ def test_table_is_what_each_run_says(
             there = base.dropna(subset="target").set_index("target")["value"]
             difference = (here - there[here.index]).to_numpy()
             assert row.difference == pytest.approx(difference.mean())
-            drawn = resamples(len(difference), RESAMPLES, 0) @ difference
-            ends = np.percentile(drawn, [2.5, 97.5])
-            assert (row.difference_low, row.difference_high) == pytest.approx(tuple(ends))
+            alone = mean_interval(difference, Limits(-2.0, 2.0))
+            assert (row.difference_low, row.difference_high) == (alone.low, alone.high)
+            assert row.joint_low <= alone.low and alone.high <= row.joint_high
     same = table[(table["method"] == "popularity") & (table["probe"] != "plain")]
     assert (same["difference"] == 0.0).all()
     assert same["sentence"].str.contains("cannot be told apart").all()

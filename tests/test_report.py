@@ -17,6 +17,7 @@ from depara_bench.report.data import FIRST, ReportData
 from depara_bench.report.figures.dendrogram import brackets
 from depara_bench.report.figures.heat import best_columns, dense_heat_map
 from depara_bench.report.matrix import Matrix
+from depara_bench.report.sketch import same, sketch
 from depara_bench.report.tree import NoTree, Tree, grow
 from depara_bench.storage import Folder
 
@@ -444,3 +445,27 @@ def test_missing_and_damaged_input(tmp_path):
     with pytest.raises(InputError, match="reduce"):
         write_report(Folder(str(run)))
     assert not Path(run / "report.html").exists()
+
+
+def test_an_evaluation_knows_its_affinities_by_the_digits_that_count():
+    """What another processor changes (1e-6 of it, in float32) is the same; a changed pair is not,
+    nor are other models, or one method more.
+    """
+    random = np.random.default_rng(0)
+    names = [f"m{i}" for i in range(12)]
+    rows = [(m, t, s) for m in ("depara", "logme") for t in names for s in names]
+    table = pd.DataFrame(rows, columns=["method", "target", "source"])
+    table["value"] = random.normal(size=len(table)) * np.where(table["method"] == "logme", 50, 0.1)
+    noted = json.loads(json.dumps(sketch(table)))
+    for seed in range(50):
+        noise = np.random.default_rng(seed).normal(size=len(table))
+        assert same(noted, table.assign(value=table["value"] * (1 + 1e-6 * noise)))
+    assert same(noted, table.sample(frac=1.0, random_state=1))
+    spread = table.groupby("method")["value"].transform("std")
+    for row in (0, 17, 200):
+        other = table["value"].copy()
+        other[row] += 0.1 * spread[row]
+        assert not same(noted, table.assign(value=other))
+    swapped = table.replace({"source": {"m0": "m1", "m1": "m0"}})
+    assert not same(noted, swapped)
+    assert not same(noted, table[table["method"] == "depara"]) and not same(None, table)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from depara_bench.errors import InputError
 from depara_bench.truth.ahp import affinities, principal_eigenvector, win_rates
+from depara_bench.truth.gaps import find_gaps
 from depara_bench.truth.imports import SOURCES, TARGETS, import_truth
 from depara_bench.truth.pickles import read_numbers
 from depara_bench.truth.table import from_table, read_truth, to_table, write_truth
@@ -161,8 +162,32 @@ def test_a_run_that_the_truth_does_not_cover(tmp_path: Path):
         truth.restrict(["a"], ["a", "c"])
     rows = [("a", "x", 1.0), ("b", "y", 0.5), ("a", "y", 0.5)]
     truth = from_table(pd.DataFrame(rows, columns=["source", "target", "value"]), "t", "", "t.csv")
-    with pytest.raises(InputError, match=r"lacks the pair b -> x"):
-        truth.restrict(["x", "y"], ["a", "b"])
+    gaps = np.isnan(truth.restrict(["x", "y"], ["a", "b"]).value)
+    assert gaps.tolist() == [[False, True], [False, False]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(2, 6), st.integers(3, 6), st.data())
+def test_what_is_judged_of_a_truth_with_gaps_has_none(targets: int, sources: int, data):
+    """And the rule is the one that is told: complete targets, unless they are fewer than half."""
+    bits = st.lists(st.booleans(), min_size=targets * sources, max_size=targets * sources)
+    known = np.array(data.draw(bits)).reshape(targets, sources)
+    own = np.eye(targets, sources, dtype=bool)
+    names = [f"m{i}" for i in range(max(targets, sources))]
+    found = find_gaps(known, own, names[:targets], names[:sources])
+    lacks = ~known & ~own
+    if found is None:
+        assert lacks.any(axis=1).all()
+        return
+    part = np.ix_(found.targets, found.sources)
+    assert not lacks[part].any() and (~own[part]).sum(axis=1).min() >= 2
+    assert (found.rule is None) == (not lacks.any()) and len(found.lacking) == lacks.sum()
+    complete = ~lacks.any(axis=1)
+    if found.rule == "targets":
+        assert (found.targets == complete).all() and found.sources.all()
+    if found.rule == "sources":
+        assert found.targets.all() and 2 * complete.sum() < targets
+        assert (found.sources == ~lacks.any(axis=0)).all()
 
 
 def test_written_and_read_again(tmp_path: Path):

@@ -2,8 +2,7 @@
 (You et al., ICML 2021; JMLR 2022), per image, mean over the columns of the targets.
 
 Weights w ~ N(0, I/alpha), targets y ~ N(features w, I/beta); alpha and beta are those of the
-largest evidence, or at least of a peak of it, found by the fixed point of the paper, here run
-until it stands still.
+largest evidence. The paper's fixed point may end at a lower peak; here all ratios are tried.
 """
 
 from __future__ import annotations
@@ -16,7 +15,12 @@ from depara_bench.labelled.spectrum import uncentred
 from depara_bench.similarity.method import State
 
 _UNEXPLAINED = 1e-12
-_ITERATIONS = 1000
+_GRID = np.arange(np.log(1e-15), np.log(1e12), 0.1)
+"""Logarithms of alpha / beta that are tried, over the largest squared singular value."""
+_GOLDEN = (np.sqrt(5.0) - 1.0) / 2.0
+_HALVINGS = 48
+_RIPPLE = 1e-12
+_CUT = 1e-3
 
 
 def classes(state: State, labels: np.ndarray) -> float:
@@ -33,12 +37,13 @@ def regression(state: State, targets: np.ndarray) -> float:
 def evidences(state: State, targets: np.ndarray) -> np.ndarray:
     """Largest log evidence over N of each column of targets (N, K), none all zero: (K,) float64.
 
-    state: of `uncentred` features. The paper's model has no intercept. Only the ratio alpha / beta
-    is iterated on (beta follows from it), starting from the mean squared singular value, so that
-    the scale of the features is immaterial. Where features explain nothing, the ratio grows without
-    bound and is held at 1e12 of the largest squared singular value: the evidence is that of noise
-    alone. Where they explain all, the evidence has no bound: at least 1e-12 of each squared column
-    counts as unexplained.
+    state: of `uncentred` features. The paper's model has no intercept. Beta follows from the ratio
+    alpha / beta, so the evidence is searched along that alone: on a grid from 1e-15 to 1e12 of the
+    largest squared singular value, and then around each peak of it, by golden section. (Each
+    singular value takes part over a range of ratios far wider than the grid's step, so that no
+    peak lies between.) Where features explain nothing, the evidence rises to that of noise alone;
+    where they explain all, it has no bound: at least 1e-12 of each squared column counts as
+    unexplained.
     """
     left, squares = state["left"], state["values"] ** 2
     count = len(left)
@@ -49,32 +54,41 @@ def evidences(state: State, targets: np.ndarray) -> np.ndarray:
     if not len(squares):
         return _evidence(np.ones_like(length), squares, weights**2, rest, count)
     explained = weights**2
-    ratio = np.full(len(length), squares.mean())
-    moving = np.arange(len(length))
-    for _ in range(_ITERATIONS):
-        new = _step(ratio[moving], squares, explained[:, moving], rest[moving], count)
-        new = np.clip(new, 1e-15 * squares[0], 1e12 * squares[0])
-        still = np.abs(new - ratio[moving]) <= 1e-10 * new
-        ratio[moving] = new
-        moving = moving[~still]
-        if not len(moving):
-            break
-    return _evidence(ratio, squares, explained, rest, count)
+    ratios = squares[0] * np.exp(_GRID)
+    kept = ratios / (squares[:, None] + ratios)
+    noise = (np.dot(explained.T, kept) + rest[:, None]) / count
+    logs = np.log(kept).sum(axis=0) / count
+    return _refined(_profile(logs, noise), squares, explained, rest, count)
 
 
-def _step(
-    ratio: np.ndarray, squares: np.ndarray, explained: np.ndarray, rest: np.ndarray, count: int
+def _refined(
+    coarse: np.ndarray,
+    squares: np.ndarray,
+    explained: np.ndarray,
+    rest: np.ndarray,
+    count: int,
 ) -> np.ndarray:
-    """The next alpha / beta (K,): alpha = gamma / |m|^2, beta = (N - gamma) / |y - F m|^2."""
-    kept = ratio / (squares[:, None] + ratio)
-    shrink = squares[:, None] / (squares[:, None] + ratio)
-    gamma = shrink.sum(axis=0)
-    # |m|^2 is not 0 but for targets orthogonal to all features, whose ratio grows to its limit.
-    weight = np.maximum((shrink**2 / squares[:, None] * explained).sum(axis=0), 1e-250)
-    error = (kept**2 * explained).sum(axis=0) + rest
-    freedom = kept.sum(axis=0) + (count - len(squares))
-    new: np.ndarray = gamma / weight * (error / freedom)
-    return new
+    """The largest evidence (K,) around the highest peaks of the coarse one (K, grid): those that
+    the grid may have cut by what they lack. Ripples of rounding are none.
+    """
+    padded = np.pad(coarse, ((0, 0), (1, 1)), constant_values=-np.inf)
+    above = coarse - np.maximum(padded[:, :-2], padded[:, 2:]) > _RIPPLE
+    above[np.arange(len(coarse)), coarse.argmax(axis=1)] = True
+    column, place = np.nonzero(above & (coarse >= coarse.max(axis=1, keepdims=True) - _CUT))
+
+    def at(logarithm: np.ndarray) -> np.ndarray:
+        ratio = squares[0] * np.exp(logarithm)
+        return _evidence(ratio, squares, explained[:, column], rest[column], count)
+
+    low = _GRID[np.maximum(place - 1, 0)]
+    high = _GRID[np.minimum(place + 1, len(_GRID) - 1)]
+    for _ in range(_HALVINGS):
+        span = _GOLDEN * (high - low)
+        rising = at(high - span) < at(low + span)
+        low, high = np.where(rising, high - span, low), np.where(rising, high, low + span)
+    best: np.ndarray = coarse.max(axis=1)
+    np.maximum.at(best, column, at((low + high) / 2.0))
+    return best
 
 
 def _evidence(
@@ -83,7 +97,11 @@ def _evidence(
     """Log evidence over N (K,) at alpha / beta = ratio and the best beta for it."""
     kept = ratio / (squares[:, None] + ratio)
     noise = ((kept * explained).sum(axis=0) + rest) / count
-    logs = np.log(kept).sum(axis=0) / count
+    return _profile(np.log(kept).sum(axis=0) / count, noise)
+
+
+def _profile(logs: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """Log evidence over N from the mean log of what is kept, and the variance of the noise."""
     found: np.ndarray = 0.5 * (logs - np.log(noise) - 1.0 - np.log(2.0 * np.pi))
     return found
 

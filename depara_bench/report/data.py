@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from depara_bench.report.matrix import Matrix, to_matrix
+from depara_bench.report.sketch import same
 from depara_bench.report.tree import NoTree, Tree, grow
 
 LARGE = 60
@@ -19,12 +19,6 @@ LARGE = 60
 
 FIRST = 20
 """Targets, and sources of each, that the tables of a large run are limited to."""
-
-
-def affinity_crc(affinity: pd.DataFrame) -> str:
-    """By what an evaluation knows the affinities that it is of."""
-    values = np.ascontiguousarray(affinity["value"].to_numpy(np.float64), dtype="<f8")
-    return f"{zlib.crc32(values.data):08x}"
 
 
 @dataclass(frozen=True)
@@ -88,7 +82,12 @@ class ReportData:
     @cached_property
     def stale(self) -> bool:
         """Whether the evaluation is of other affinities than those of the run."""
-        return self.about.get("affinity_crc32") != affinity_crc(self.affinity)
+        return not same(self.about.get("affinity"), self.affinity)
+
+    @property
+    def judged(self) -> int:
+        """How many targets were judged: those that the truth has."""
+        return int(self.about.get("targets") or len(self.targets))
 
     @property
     def shown_targets(self) -> tuple[str, ...]:

@@ -46,6 +46,6 @@ def _grid(rows: pd.DataFrame, probes: Sequence[str]) -> tuple[list[str], list[li
     for method in dict.fromkeys(rows["method"]):
         here = [found.get((method, probe)) for probe in probes]
         differs = [str(row["sentence"]) for row in here[1:] if row is not None and row["sentence"]]
-        told = [sentence for sentence in differs if "cannot be told apart" not in sentence]
+        told = [sentence for sentence in differs if "ranks better" in sentence]
         cells.append([method, *(with_interval(row) for row in here), "; ".join(told)])
     return ["method", *probes, "told apart"], cells

@@ -24,7 +24,9 @@ _COMPARISON = ("differences", "lambda", "probe_count", "fusion")
 class _About(Part):
     """What is shown of comparison/about.json."""
 
-    affinity_crc32: str
+    affinity: dict[str, list[float]]
+    targets: int
+    gaps: str
     origin: str
     replicates: int
     resamples: int

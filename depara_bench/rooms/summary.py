@@ -80,11 +80,11 @@ def summarise(losses: pd.DataFrame, truth: Truth) -> pd.DataFrame:
     """One row a target of one truth: the best source, what it gains, and the self-agreement.
 
     agreement: mean Kendall tau-b between the affinities of two seeds, over all pairs of seeds, self
-    excluded; the ceiling of what a method can reach. lowest: the least of them. best, median and
-    worst loss: of sources, self excluded; own_loss: from the target's own network (NaN where it has
-    none); scratch and random: of the same readout trained with its encoder, and on an encoder that
-    was never trained. spread: standard deviation over the seeds of a source's mean loss, averaged
-    over sources.
+    excluded (no ceiling: what is close to the mean of the seeds can agree with each by more).
+    lowest: the least of them. best, median and worst loss: of sources, self excluded; own_loss:
+    from the target's own network (NaN where it has none); scratch and random: of the same readout
+    trained with its encoder, and on an encoder that was never trained. spread: standard deviation
+    over the seeds of a source's mean loss, averaged over sources.
     """
     assert truth.seeds is not None and truth.loss is not None
     rows = []

@@ -42,10 +42,9 @@ class Truth:
     seeds: np.ndarray | None = None
 
     def restrict(self, targets: Sequence[str], sources: Sequence[str]) -> Truth:
-        """The truth for these targets and sources, in this order.
+        """The truth for these targets and sources, in this order; NaN for pairs that it lacks.
 
-        Raises InputError naming a target, source or pair that is not in it. Self pairs need not be
-        there: they are never ranked.
+        Raises InputError naming a target or source that is not in it.
         """
         if not {*targets, *sources} & {*self.targets, *self.sources}:
             raise InputError(
@@ -71,13 +70,6 @@ class Truth:
             return np.where(unknown, np.nan, matrix[..., rows, :][..., columns])
 
         value = take(self.value)
-        for t, target in enumerate(targets):
-            for s, source in enumerate(sources):
-                if source != target and np.isnan(value[t, s]):
-                    raise InputError(
-                        f"truth '{self.name}': lacks the pair {source} -> {target}; measure it, or"
-                        f" leave one of the two out of the run"
-                    )
         loss = None if self.loss is None else take(self.loss)
         seeds = None if self.seeds is None else take(self.seeds)
         return Truth(self.name, tuple(targets), tuple(sources), value, loss, self.origin, seeds)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from depara_bench.intervals import FEWEST, NO_INTERVAL
 from depara_bench.report.data import ReportData
 from depara_bench.report.figures.canvas import inline
 from depara_bench.report.figures.curves import COLOURS, PAPER_GREY, Curve, Scale, curves
@@ -69,9 +70,19 @@ def evaluation(data: ReportData) -> Section | None:
         hidden=len(data.targets) - len(data.shown_targets),
         differences=difference_rows(data.comparison.get("differences")),
         ties=", ".join(f"{name} {count}" for name, count in ties.items()),
-        one_target=len(data.targets) < 2,
+        few_targets=few_targets(data),
+        gaps=_capital(str(data.about.get("gaps") or "")),
     )
     return Section("evaluation", title, html, markdown, figures)
+
+
+def few_targets(data: ReportData) -> str:
+    """That there are no intervals, and why; "" where there are."""
+    return _capital(NO_INTERVAL) if data.judged < FEWEST else ""
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 _CAPTIONS = {
@@ -154,11 +165,16 @@ def with_interval(row: pd.Series | None) -> str:
     """As in "0.812 [0.700, 0.911]"; a dash where there is none."""
     if row is None or not np.isfinite(row["value"]):
         return "–"
-    text = number(float(row["value"]))
-    if np.isfinite(row["low"]) and np.isfinite(row["high"]):
-        # A line may break before the bracket, not within.
-        text += f" [{number(float(row['low']))},\u00a0{number(float(row['high']))}]"
-    return text
+    bracket = ends(row["low"], row["high"])
+    return number(float(row["value"])) + (f" {bracket}" if bracket else "")
+
+
+def ends(low: float, high: float) -> str:
+    """As in "[0.700, 0.911]"; "" where there is no interval."""
+    if not (np.isfinite(low) and np.isfinite(high)):
+        return ""
+    # A line may break before the bracket, not within.
+    return f"[{number(float(low))},\u00a0{number(float(high))}]"
 
 
 def _keys(ks: Sequence[int]) -> list[tuple[str, int | None]]:
@@ -246,8 +262,9 @@ def target_rows(data: ReportData, methods: Sequence[str], ks: Sequence[int]) -> 
 
 
 def difference_rows(table: pd.DataFrame | None) -> list[tuple[str, ...]]:
-    """(metric, the two, difference with its interval, sentence); of many methods those of the first
-    few alone: the league says which of the others can be told apart from the best.
+    """(metric, the two, difference with its own interval, that of all at once, sentence); of many
+    methods those of the first few alone: the league says which of the others can be told apart
+    from the best.
     """
     if table is None:
         return []
@@ -259,6 +276,7 @@ def difference_rows(table: pd.DataFrame | None) -> list[tuple[str, ...]]:
             str(row["metric"]).replace("p@", "P@").replace("spearman", _METRICS["spearman"]),
             f"{row['method']} − {row['other']}",
             with_interval(row),
+            ends(row["joint_low"], row["joint_high"]) or "–",
             str(row["sentence"]),
         )
         for _, row in table.iterrows()

@@ -12,7 +12,12 @@ from depara_bench.report.figures.canvas import inline
 from depara_bench.report.figures.curves import Curve, Scale, curves, span
 from depara_bench.report.render import both
 from depara_bench.report.section import Section
-from depara_bench.report.sections.evaluation import BASELINES, colours_of, with_interval
+from depara_bench.report.sections.evaluation import (
+    BASELINES,
+    colours_of,
+    few_targets,
+    with_interval,
+)
 
 _NAMES = {"p@1": "P@1", "p@5": "P@5", "spearman": "Spearman"}
 _CHOICES = {
@@ -39,6 +44,7 @@ def evaluation_sweeps(data: ReportData) -> Section | None:
         inline={name: inline(svg) for name, svg in figures.items()},
         lambda_figures=[name for name in figures if "lambda" in name],
         count_figures=[name for name in figures if "lambda" not in name],
+        few_targets=few_targets(data),
         choices=choice_rows(weights),
         chosen=chosen_rows(weights, data),
         sweep=sweep_rows(weights),
@@ -109,7 +115,7 @@ def count_figures(table: pd.DataFrame, colours: Mapping[str, str]) -> dict[str, 
 
 
 def _band(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """No band where one target leaves nothing to resample."""
+    """No band where there are too few targets for one."""
     return (low, high) if np.isfinite(low).all() else (None, None)
 
 

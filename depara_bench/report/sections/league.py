@@ -12,7 +12,7 @@ import pandas as pd
 from depara_bench.report.data import ReportData
 from depara_bench.report.render import both, number
 from depara_bench.report.section import Section
-from depara_bench.report.sections.evaluation import BASELINES, with_interval
+from depara_bench.report.sections.evaluation import BASELINES, few_targets, with_interval
 
 METRICS: dict[tuple[str, int | None], str] = {
     ("p@k", 1): "P@1",
@@ -57,7 +57,7 @@ def league(data: ReportData) -> Section | None:
         return None
     methods = [str(m) for m in table["method"].unique() if m not in BASELINES]
     counts = table[table["target"].notna()].groupby("method")["target"].nunique()
-    whole = [m for m in methods if counts.get(m, 0) == len(data.targets)]
+    whole = [m for m in methods if counts.get(m, 0) == data.judged]
     columns = [_cells(data, _metric(everywhere, *key), key, methods, whole) for key in shown]
     rows = [
         Row(
@@ -80,7 +80,8 @@ def league(data: ReportData) -> Section | None:
         folded=[row for row in rows if _folded(row.method)],
         names=[METRICS[key] for key in shown],
         baselines=baselines,
-        targets=len(data.targets),
+        targets=data.judged,
+        few_targets=few_targets(data),
         truth=str(table["truth"].iloc[0]),
         partial=len(whole) < len(methods),
         fusion=_fusion(data.comparison.get("fusion")),
@@ -125,7 +126,9 @@ def _cells(
 
 
 def _tied(table: pd.DataFrame | None, metric: str, firsts: Sequence[str]) -> set[str]:
-    """Methods whose paired difference to (one of) the best has an interval with 0 in it."""
+    """Methods whose difference to (one of) the best has an interval, of all pairs at once, with 0
+    in it.
+    """
     if table is None or table.empty:
         return set()
     rows = table[table["metric"] == metric]
