@@ -149,13 +149,9 @@ def compare(
             column.no_wrap = True
         for cells in found.summary():
             table.add_row(*map(Text, cells))
-<<<<<<< HEAD
         terminal.show(table)
-=======
-        terminal.out.print(table)
         if remark := found.remark():
-            terminal.out.print(Text(f"In brackets would stand 95 % over the targets: {remark}."))
->>>>>>> stats
+            terminal.show(f"In brackets would stand 95 % over the targets: {remark}.")
         if sentence := found.best_two():
             terminal.show(f"By Spearman, {sentence}.")
     terminal.show(f"report: {folder.uri}/report.html")

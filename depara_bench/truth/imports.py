@@ -75,7 +75,6 @@ def from_taskonomy(numbers: dict[str, float], name: str, where: str) -> Truth:
     return Truth(name, TARGETS, SOURCES, value, None, CITATION)
 
 
-<<<<<<< HEAD
 def from_accuracies(rows: Rows, name: str) -> Truth:
     """A table with one row per model (its name in the first column) and one column per dataset; an
     index of numbers before the names, which has no name itself, is none of them.
@@ -87,22 +86,11 @@ def from_accuracies(rows: Rows, name: str) -> Truth:
         columns = columns[1:]
     models, *datasets = columns
     if not datasets or not len(rows):
-=======
-def from_accuracies(table: pd.DataFrame, name: str, where: str) -> Truth:
-    """A table with one row per model (its name in the first column) and one column per dataset. An
-    empty cell was not measured.
-    """
-    if (
-        table.shape[1] < 2
-        or table.iloc[:, 0].map(lambda cell: isinstance(cell, str)).ne(True).any()
-    ):
->>>>>>> stats
         raise InputError(
             f"{rows.where}: has {len(rows)} rows and the columns {', '.join(map(repr, columns))},"
             f" and is neither 'source, target, value' nor a table with model names in the first"
             f" column and one column of numbers per dataset"
         )
-<<<<<<< HEAD
     names = rows.filled(models)
     rows.once((models,), lambda row: f"model '{names[row]}' has two rows")
     numbers = [rows.numbers(dataset, gaps=True, told=names.__getitem__) for dataset in datasets]
@@ -122,10 +110,3 @@ def _is_index(rows: Rows, first: str, second: str) -> bool:
     """Whether the first column, without a name, counts the rows, and the second has the names."""
     counts = [[str(row + start) for row in range(len(rows))] for start in (0, 1)]
     return not first and rows.cells[first] in counts and not rows.are_numbers(second)
-=======
-    first = table.columns[0]
-    long = table.melt(id_vars=first, var_name="target", value_name="value")
-    long = long.rename(columns={first: "source"})
-    long = long[long["value"].notna() & (long["value"].astype(str).str.strip() != "")]
-    return from_table(long, name, f"imported from {Path(where).name}", where)
->>>>>>> stats
