@@ -10,7 +10,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from depara_bench.config import Strict, nearest, read_yaml, validate
 from depara_bench.embedded import embedded
@@ -19,29 +25,54 @@ from depara_bench.errors import InputError, path_errors
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Role = Literal["source", "target"]
-Channels = tuple[float, float, float]
+Positive = Annotated[int, Field(ge=1)]
+Level = Annotated[int, Field(ge=0, le=255)]
 
 
 class InputSpec(Strict):
     """How an 8-bit RGB image becomes a model's input.
 
-    The image is brought to `size` (height, width): stretched, or, when `resize` is given, its
-    shorter side is resized to that and the centre cropped. Values, as fractions of 255, are clipped
-    to `clip` where it is given, mapped from 0..1 to `range`, then normalised as (x - mean) / std
-    per channel.
+    The image is brought to `size` (height, width): stretched, or resized as `resize` and `fit` say
+    and its centre cropped. What of the crop lies outside the image gets the colour `border`.
+    Channels are put into the model's order; values, as fractions of 255, are clipped to `clip`
+    where it is given, mapped from 0..1 to `range`, then normalised as (x - mean) / std per channel.
+
+    resize: the shorter side is resized to it, or, of two numbers, the image stretched to that
+    (height, width). fit: "cover" and "contain" keep the image's proportions, so that it just covers
+    or just fits into `resize` (or `size`); "keep" does not resize it. crop: where the centre
+    begins when its margins cannot be equal: the half rounded (to even, as torchvision does), or
+    down. layout: how the model wants its batch.
     """
 
     size: int | tuple[int, int]
-    resize: int | None = Field(default=None, ge=1)
+    resize: Positive | tuple[Positive, Positive] | None = None
+    fit: Literal["cover", "contain", "keep"] | None = None
+    crop: Literal["round", "floor"] = "round"
+    border: Level | tuple[Level, Level, Level] | None = None
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] = (
+        "bilinear"
+    )
+    channels: Literal["rgb", "bgr", "grey"] = "rgb"
+    layout: Literal["nchw", "nhwc"] = "nchw"
     clip: tuple[float, float] | None = None
     range: tuple[float, float] = (0.0, 1.0)
-    mean: Channels | None = None
-    std: Channels | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
 
     @property
     def height_width(self) -> tuple[int, int]:
         """Size of the input as (height, width)."""
         return (self.size, self.size) if isinstance(self.size, int) else self.size
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of one image at the input, (channels, height, width) in any layout."""
+        return (1 if self.channels == "grey" else 3, *self.height_width)
+
+    @property
+    def crops(self) -> bool:
+        """Whether an image smaller than the input is enlarged, to be cropped to it."""
+        return isinstance(self.resize, int) or self.fit == "cover"
 
     @model_validator(mode="after")
     def _sane(self) -> InputSpec:
@@ -53,11 +84,51 @@ class InputSpec(Strict):
             raise ValueError("range must be [low, high] with low < high")
         if (self.mean is None) != (self.std is None):
             raise ValueError("mean and std go together")
-        if self.std is not None and min(self.std) <= 0:
+        if self.std is not None and min(self.std, default=1) <= 0:
             raise ValueError("std must be above 0")
-        if self.resize is not None and self.resize < max(self.height_width):
-            raise ValueError("resize must not be smaller than size, which is cropped from it")
+        if self.fit == "keep" and self.resize is not None:
+            raise ValueError("fit: keep does not resize; leave 'resize' out")
         return self
+
+    @model_validator(mode="after")
+    def _one_value_a_channel(self) -> InputSpec:
+        channels = self.shape[0]
+        for field, values in (("mean", self.mean), ("std", self.std)):
+            if values is None or len(values) == channels:
+                continue
+            other = "grey" if len(values) == 1 else "rgb" if len(values) == 3 else None
+            mend = f"; or is it a model of 'channels: {other}'?" if other else ""
+            raise ValueError(
+                f"{field} has length {len(values)}, the model's channels ({self.channels}) need"
+                f" {channels} value{'s' if channels > 1 else ''}{mend}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_without_colour(self) -> InputSpec:
+        if self.border is not None:
+            return self
+        if self.fit in ("contain", "keep"):
+            raise ValueError(
+                f"fit: {self.fit} can leave borders; give their colour, as in 'border: 0' (black)"
+            )
+        sides = (self.resize, self.resize) if isinstance(self.resize, int) else self.resize
+        height, width = self.height_width
+        if sides is not None and (sides[0] < height or sides[1] < width):
+            raise ValueError(
+                "resize must not be smaller than size, which is cropped from it; or give the"
+                " colour of the borders that it leaves, as in 'border: 0' (black)"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_before_there_was_a_choice(self, fields: SerializerFunctionWrapHandler) -> Any:
+        """Fields that came later are left out at their defaults: what a shard was computed from is
+        told by what is written here.
+        """
+        later = ("fit", "crop", "border", "interpolation", "channels", "layout")
+        defaults = {name: type(self).model_fields[name].default for name in later}
+        return {k: v for k, v in fields(self).items() if k not in later or v != defaults[k]}
 
 
 class _Spec(Strict):
@@ -115,10 +186,20 @@ class _LibrarySpec(_Spec):
 
 
 class TorchvisionSpec(_LibrarySpec):
-    """A torchvision model by its registered name."""
+    """A torchvision model by its registered name.
+
+    transform_input: of googlenet and inception_v3, whether they bring the usual normalisation to
+    the one that their published weights were trained with, as torchvision has them do for these
+    weights and what is trained on from them. Needed for a file that is not torchvision's.
+    """
 
     loader: Literal["torchvision"]
     classes: int = Field(default=1000, ge=1)
+    transform_input: bool | None = None
+
+    @model_serializer(mode="wrap")
+    def _as_before_there_was_a_choice(self, fields: SerializerFunctionWrapHandler) -> Any:
+        return {k: v for k, v in fields(self).items() if k != "transform_input" or v is not None}
 
 
 class TimmSpec(_LibrarySpec):
@@ -250,10 +331,14 @@ def _with_input(model: Any, path: Path) -> Any:
     libraries = ("torchvision", "timm", "transformers")
     if loader not in libraries or not isinstance(architecture, str):
         return model  # what is missing is told by the validation
+    weights, sha256 = model.get("weights"), model.get("sha256")
+    if not isinstance(weights, str | None) or not isinstance(sha256, str | None):
+        return model
     from depara_bench.loaders.metadata import library_input
 
     where = f"{path}: model '{model.get('name')}'"
-    return {**model, "input": library_input(loader, architecture, path.parent, where)}
+    taken = library_input(loader, architecture, path.parent, where, weights, sha256)
+    return {**model, "input": taken}
 
 
 def select(zoo: Zoo, names: tuple[str, ...] | None, where: str) -> Zoo:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from depara_bench.config import nearest
 from depara_bench.errors import InputError
 from depara_bench.loaders import weights
+from depara_bench.loaders.classes import check_classes
 from depara_bench.loaders.libraries import need, offline, one_line
 from depara_bench.loaders.locate import locate
 from depara_bench.loaders.seeded import seeded
@@ -29,7 +30,9 @@ def load(spec: TimmSpec, base: Path, allow_code: bool) -> nn.Module:
         path = locate(spec, base)
         content = weights.read_bytes(path, spec.sha256, spec.name)
         model = _build(spec, where)
-        weights.fill(model, weights.state_dict(content, path, spec.name), path, spec.name)
+        state = weights.state_dict(content, path, spec.name)
+        check_classes(model, state, spec.classes or model.num_classes, path, spec.name)
+        weights.fill(model, state, path, spec.name)
     if spec.embedding is None:
         model.reset_classifier(0)
     built: nn.Module = model

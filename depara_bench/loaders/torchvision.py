@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from depara_bench.config import nearest
 from depara_bench.errors import InputError
 from depara_bench.loaders import weights
-from depara_bench.loaders.locate import locate
+from depara_bench.loaders.classes import check_classes
+from depara_bench.loaders.entries import entries_of, entry_of_file
+from depara_bench.loaders.locate import CACHE, locate
 from depara_bench.loaders.seeded import seeded
 from depara_bench.zoo import TorchvisionSpec
 
@@ -18,25 +20,61 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+_TRANSFORMING = ("googlenet", "inception_v3")
+
+
 def load(spec: TorchvisionSpec, base: Path, allow_code: bool) -> nn.Module:
     """Build the architecture; fill it from the checkpoint, or at random by the seed."""
     if spec.weights is None:
-        return _build(spec)
+        return _build(spec, base)
     # Before the model is built, which can take seconds: is the file there and the right one?
     path = locate(spec, base)
     content = weights.read_bytes(path, spec.sha256, spec.name)
-    model = _build(spec)
-    weights.fill(model, weights.state_dict(content, path, spec.name), path, spec.name)
+    model = _build(spec, base)
+    state = weights.state_dict(content, path, spec.name)
+    check_classes(model, state, spec.classes, path, spec.name)
+    weights.fill(model, state, path, spec.name)
     return model
 
 
-def _build(spec: TorchvisionSpec) -> nn.Module:
+def transforms_input(spec: TorchvisionSpec, base: Path) -> bool:
+    """Whether the model brings its input to another normalisation, see `TorchvisionSpec`.
+
+    Raises InputError when the manifest does not say and the weight file is not torchvision's.
+    """
+    where = f"model '{spec.name}'"
+    if spec.architecture not in _TRANSFORMING:
+        if spec.transform_input is not None:
+            raise InputError(
+                f"{where}: 'transform_input' is of {' and '.join(_TRANSFORMING)} alone; remove it"
+            )
+        return False
+    if spec.transform_input is not None or spec.weights is None:
+        return bool(spec.transform_input)
+    if spec.weights == CACHE:
+        return True
+    entries = entries_of("torchvision", spec.architecture, where)
+    if entry_of_file(entries, spec.weights, base, spec.sha256, where) is None:
+        raise InputError(
+            f"{where}: {spec.weights} is not torchvision's own file of '{spec.architecture}', and"
+            f" does not say whether the network brings its input to another normalisation; add"
+            f" 'transform_input: true' (as when training began from torchvision's weights) or"
+            f" 'transform_input: false' (torchvision's default without weights)"
+        )
+    return True
+
+
+def _build(spec: TorchvisionSpec, base: Path) -> nn.Module:
     """Build without a download and without touching the global random state."""
     from torchvision.models import get_model_builder
 
     _check_known(spec.architecture, f"model '{spec.name}'")
     builder = get_model_builder(spec.architecture)
     options: dict[str, Any] = {"weights": None, "num_classes": spec.classes}
+    if transforms_input(spec, base):
+        options["transform_input"] = True
+    if spec.architecture.startswith("vit_"):
+        options["image_size"] = max(spec.input.height_width)  # its positions are made for a size
     if "weights_backbone" in inspect.signature(builder).parameters:
         options["weights_backbone"] = None  # its default would be downloaded
     with seeded(spec.seed), warnings.catch_warnings():
