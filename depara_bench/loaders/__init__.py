@@ -10,18 +10,25 @@ from typing import TYPE_CHECKING, Any
 from depara_bench.zoo import AnySpec
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 def load(spec: AnySpec, base: Path, *, allow_code: bool = False) -> nn.Module:
-    """The model of `spec` with its weights, in eval mode, parameters frozen, on the CPU.
+    """The model of `spec` with its weights, in eval mode, parameters frozen, on the CPU. It takes
+    batches (B, C, H, W), whatever its own layout.
 
     `base` is the manifest's folder, against which relative weight paths are read.
     Raises InputError (file, what, how to mend) when weights are missing, have another hash than
     the manifest says, do not fit the architecture, or would have to run code that is not allowed.
     """
     module: nn.Module = _loader(spec.loader)(spec, base, allow_code)
+    if spec.input.layout == "nhwc":
+        module.register_forward_pre_hook(_channels_last)
     return module.eval().requires_grad_(False)
+
+
+def _channels_last(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return (inputs[0].permute(0, 2, 3, 1), *inputs[1:])
 
 
 def _loader(kind: str) -> Callable[[Any, Path, bool], nn.Module]:
