@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,14 @@ from depara_bench.identity import model_identity
 from depara_bench.job import AttributionSettings
 from depara_bench.loaders.metadata import library_input
 from depara_bench.preprocess import fit, to_input
-from depara_bench.zoo import InputSpec, PythonSpec, TorchvisionSpec, load_zoo
+from depara_bench.zoo import (
+    ExportedSpec,
+    InputSpec,
+    PythonSpec,
+    TorchscriptSpec,
+    TorchvisionSpec,
+    load_zoo,
+)
 
 SHAPES = [(40, 60), (61, 40), (37, 53), (53, 38), (32, 32), (16, 200), (9, 7), (33, 32)]
 
@@ -299,6 +307,33 @@ def test_a_grey_model_gives_maps_of_one_channel(tmp_path: Path) -> None:
     np.testing.assert_allclose(found["input_x_gradient"], expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("axes", "fields"),
+    [((0, 1, 2, 3), {"channels": "grey"}), ((0, 3, 1, 2), {"layout": "nhwc"})],
+)
+def test_archives_of_such_models(tmp_path: Path, axes: Any, fields: dict[str, Any]) -> None:
+    model = Net(WEIGHT[:, :1] if "channels" in fields else WEIGHT, axes).eval()
+    given = InputSpec(size=(16, 18), **fields)
+    x = to_input([picture(1, 16, 18), picture(2, 16, 18)], given)
+    own = x if given.layout == "nchw" else x.permute(0, 2, 3, 1).contiguous()
+    program = torch.export.export(model, (own,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    torch.export.save(program, tmp_path / "m.pt2")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that other archives are preferred now
+        torch.jit.save(torch.jit.trace(model, own), tmp_path / "m.pt")
+    common: dict[str, Any] = {"name": "m", "input": given, "roles": ("source",)}
+    specs = (
+        ExportedSpec(loader="exported", weights="m.pt2", **common),
+        TorchscriptSpec(loader="torchscript", weights="m.pt", **common),
+    )
+    for spec in specs:
+        found = loaders.load(spec, tmp_path, allow_code=True)
+        torch.testing.assert_close(found(x), model(own))
+        assert check(spec, tmp_path).error is None
+    other = specs[0].model_copy(update={"input": InputSpec(size=(16, 18), channels="bgr")})
+    assert "correct 'input.size' ('channels', 'layout')" in str(check(other, tmp_path).error)
+
+
 def check(spec: Any, folder: Path) -> Checked:
     return Checker(Shared(folder, True, AttributionSettings()), Slot(device="cpu", threads=1))(spec)
 
@@ -392,6 +427,11 @@ def test_a_file_of_one_of_timms_weights(tmp_path: Path) -> None:
     assert read("resnet50", "resnet50.tv_in1k.safetensors") == expected
     if file:
         assert read("resnet50", file) == expected
+    # Of two names, one of which begins with the other.
+    stem, tag = "vit_base_patch16_224", "augreg_in21k_ft_in1k"
+    longer = read(stem, f"{stem}.{tag}.safetensors")
+    assert longer == read(f"{stem}.{tag}", "w.pth")
+    assert read(stem, f"{stem}.augreg_in21k.safetensors") == read(f"{stem}.augreg_in21k", "w.pth")
 
 
 @pytest.fixture(scope="module")
@@ -437,7 +477,7 @@ def test_googlenet_transforms_its_input_where_torchvision_has_it_do_so(googlenet
     assert not loaders.load(random, googlenet).transform_input
     assert "transform_input" not in model_identity(random, googlenet)
     for refused in (loaders.load, model_identity):
-        with pytest.raises(InputError, match=r"'transform_input: true' .* or 'transform_input: fal"):
+        with pytest.raises(InputError, match=r"'transform_input: true' .* or 'transform_input: "):
             refused(googlenet_spec(weights="mine.pth"), googlenet)
     other = TorchvisionSpec(**{**MODEL, "seed": 0, "input": {"size": 8}, "transform_input": True})
     with pytest.raises(InputError, match="of googlenet and inception_v3 alone; remove it"):

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from pydantic import ValidationError
 
 from depara_bench.preprocess import fit, to_input
 from depara_bench.zoo import InputSpec
@@ -58,7 +59,11 @@ def agreeing(candidates: Iterable[Fields], made: Sequence[np.ndarray]) -> Fields
     """
     best, least = None, _LEVEL
     for fields in candidates:
-        difference = _difference(InputSpec(**fields), made, least)
+        try:
+            spec = InputSpec(**fields)
+        except ValidationError:  # what no manifest can say
+            continue
+        difference = _difference(spec, made, least)
         if difference <= _SAME:
             return fields
         if difference < least:

@@ -84,7 +84,9 @@ def entry_of_file(
             raise InputError(f"{where}: weights {path} do not exist; put the file there")
         found = sha256 or file_sha256(path)
         named = [e for e in entries if (digits := _digits(e.file)) and found.startswith(digits)]
-    return named[0] if len(named) == 1 else None
+    # A name may begin with another one; two that do not leave it open.
+    longest = max(named, key=lambda entry: len(entry.name), default=None)
+    return longest if longest and all(e.name in longest.name for e in named) else None
 
 
 def _base(url: str) -> str:

@@ -74,7 +74,7 @@ def _ambiguous(
     kinds: dict[str, str] = {}  # one of the weights for each kind of input
     for name, fields in found.items():
         text = yaml.safe_dump(fields, default_flow_style=True, sort_keys=False, width=10_000)
-        kinds.setdefault(text.strip(), name)
+        kinds.setdefault(text.splitlines()[0], name)
     shown = "; ".join(f"{name}: {text}" for text, name in list(kinds.items())[:3])
     more = "; ..." if len(kinds) > 3 else ""
     mend = "give 'input'"

@@ -21,7 +21,7 @@ from depara_bench.loaders.transformers import quiet
 FILES = ("preprocessor_config.json", "processor_config.json")
 """Where a model's folder keeps the settings; the second is of processors that hold another too."""
 
-_LONGEST = 2048  # pixels of a side that is tried
+_LONGEST = 2048  # pixels of a side that is still tried
 _FLAT = 64  # pixels of a side of the pictures of one colour
 
 Values = dict[str, Any]
@@ -72,6 +72,8 @@ def _settled(settings: _Settings) -> Fields | None:
 
     made: list[np.ndarray] = []
     try:
+        if _is_vast(processor):
+            return None
         values = _values(pipeline, processor)
         for picture in pictures() if values is not None else ():
             made.append(pipeline(picture))
@@ -166,8 +168,17 @@ def _resizes(processor: Any, size: tuple[int, int]) -> Iterator[Fields]:
 
 def _side(stated: Any, name: str) -> int | None:
     found = stated.get(name) if hasattr(stated, "get") else getattr(stated, name, None)
-    # Some processors put areas there, which are no sides.
-    return int(found) if found and found <= _LONGEST else None
+    return int(found) if found else None
+
+
+def _is_vast(processor: Any) -> bool:
+    """Whether its pictures could be larger than can be tried: its settings are a file's, and some
+    processors have areas where others have sides.
+    """
+    stated = (getattr(processor, name, None) for name in ("size", "crop_size", "pad_size"))
+    sides = [side for one in stated if one for side in dict(one).values() if side]
+    share = getattr(processor, "crop_pct", None) or 1.0
+    return max(sides, default=0) / min(share, 1.0) > _LONGEST
 
 
 def _border(resized: Sequence[int], size: tuple[int, int]) -> Fields:

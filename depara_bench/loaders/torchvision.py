@@ -81,11 +81,11 @@ def _build(spec: TorchvisionSpec, base: Path) -> nn.Module:
         warnings.simplefilter("ignore")  # a default for init_weights that will change some day
         try:
             model: nn.Module = builder(**options)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, AssertionError) as error:
             cause = " ".join(str(error).split())
             raise InputError(
                 f"model '{spec.name}': torchvision cannot build '{spec.architecture}' with"
-                f" {spec.classes} classes ({cause}); choose another architecture or 'classes'"
+                f" {spec.classes} classes ({cause}); choose another architecture, 'classes' or 'input.size'"
             ) from error
     return model
 
