@@ -85,7 +85,8 @@ def _build(spec: TorchvisionSpec, base: Path) -> nn.Module:
             cause = " ".join(str(error).split())
             raise InputError(
                 f"model '{spec.name}': torchvision cannot build '{spec.architecture}' with"
-                f" {spec.classes} classes ({cause}); choose another architecture, 'classes' or 'input.size'"
+                f" {spec.classes} classes ({cause}); choose another architecture, 'classes' or"
+                f" 'input.size'"
             ) from error
     return model
 
