@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from reprlib import Repr
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -185,14 +185,16 @@ def _describe(cls: type[BaseModel], detail: ErrorDetails, content: Any) -> str:
         tag = context["discriminator"].strip("'")
         known = context.get("expected_tags")
         if known is None:
-            return f"{field}.{tag}: is missing; add it"
+            values = _values_of(cls, tag)
+            return f"{field}.{tag}: is missing; add it{f', of {values}' if values else ''}"
         return f"{field}.{tag}: {_shown.repr(context['tag'])} is unknown; choose one of {known}"
     if kind == "extra_forbidden":
         close = difflib.get_close_matches(names[-1], sorted(_field_names(cls)), n=1, cutoff=0.6)
         hint = f"did you mean '{close[0]}'?" if close else "remove it"
         return f"{field}: unknown field; {hint}"
     if kind == "missing":
-        return f"{field}: is missing; add it"
+        values = _values_of(cls, names[-1])
+        return f"{field}: is missing; add it{f', of {values}' if values else ''}"
     if kind in ("model_type", "model_attributes_type", "dict_type"):
         return f"{field}: must hold 'field: value' lines, not {type(detail['input']).__name__}"
     message = detail["msg"].removeprefix("Value error, ")
@@ -211,6 +213,28 @@ def _field_names(cls: type[BaseModel], seen: frozenset[type] = frozenset()) -> s
             if inner not in seen:
                 names |= _field_names(inner, seen | {cls})
     return names
+
+
+def _values_of(cls: type[BaseModel], name: str, seen: frozenset[type] = frozenset()) -> str:
+    """The words that may stand in the field `name` of a model or of the models inside it: "a, b";
+    "" where it takes others too.
+    """
+    found: list[str] = []
+    for own, field in cls.model_fields.items():
+        if name in (own, field.alias):
+            found += _words_in(field.annotation)
+        for inner in _models_in(field.annotation):
+            if inner not in seen:
+                found += filter(None, _values_of(inner, name, seen | {cls}).split(", "))
+    return ", ".join(dict.fromkeys(found))
+
+
+def _words_in(annotation: Any) -> list[str]:
+    """The words of all `Literal`s in an annotation."""
+    parts = getattr(annotation, "__args__", ())
+    if get_origin(annotation) is Literal:
+        return [part for part in parts if isinstance(part, str)]
+    return [word for part in parts for word in _words_in(part)]
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

@@ -18,6 +18,8 @@ from depara_bench.attribution.batch import Batch, forward_backward
 from depara_bench.attribution.method import Attribution
 from depara_bench.config import nearest
 from depara_bench.errors import InputError, RunError
+from depara_bench.loaders.libraries import one_line
+from depara_bench.misfit import Shape, misfit
 from depara_bench.preprocess import to_input
 from depara_bench.zoo import InputSpec
 
@@ -64,24 +66,24 @@ def embed(model: nn.Module, node: nn.Module, inputs: Tensor, name: str) -> Tenso
 
     The first call of the node in the forward pass counts. The forward pass ends there: what
     follows is not computed, and no later in-place operation can change the embedding.
-    Raises InputError when the node is never reached or does not give one row per image.
+    Raises InputError when the model cannot take such images, or the node is never reached or does
+    not give one row per image.
     """
     import torch
 
-    caught: list[Any] = []
-
-    def catch(_module: nn.Module, _inputs: Any, output: Any) -> None:
-        caught.append(output)
-        raise _Reached
-
-    handle = node.register_forward_hook(catch)
     try:
-        # A copy, so that a model whose first operation is in place does not meet a leaf.
-        model(inputs.clone())
-    except _Reached:
-        pass
-    finally:
-        handle.remove()
+        caught = _output(model, node, inputs)
+    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        shape = (inputs.shape[1], inputs.shape[2], inputs.shape[3])
+        mend = misfit(model, partial(_runs, model, node, inputs), shape, error)
+        if mend is None:
+            raise
+        raise InputError(
+            f"model '{name}': it cannot take images of {' x '.join(map(str, shape))}"
+            f" ({one_line(error)}); {mend}"
+        ) from error
     if not caught:
         raise InputError(f"model '{name}': its forward pass never reaches the embedding module")
     output: Any = caught[0]
@@ -98,6 +100,36 @@ def embed(model: nn.Module, node: nn.Module, inputs: Tensor, name: str) -> Tenso
         )
     flat: Tensor = output.reshape(len(output), -1)
     return flat
+
+
+def _output(model: nn.Module, node: nn.Module, inputs: Tensor) -> list[Any]:
+    """What the first call of `node` gives; empty when it is never called."""
+    caught: list[Any] = []
+
+    def catch(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        caught.append(output)
+        raise _Reached
+
+    handle = node.register_forward_hook(catch)
+    try:
+        # A copy, so that a model whose first operation is in place does not meet a leaf.
+        model(inputs.clone())
+    except _Reached:
+        pass
+    finally:
+        handle.remove()
+    return caught
+
+
+def _runs(model: nn.Module, node: nn.Module, like: Tensor, shape: Shape) -> bool:
+    """Whether the model reaches `node` for one image of a shape (C, H, W)."""
+    import torch
+
+    try:
+        with torch.no_grad():
+            return bool(_output(model, node, like.new_zeros((1, *shape))))
+    except Exception:  # foreign code, given what it may not be made for
+        return False
 
 
 def scalar_of(embedding: Tensor, scalar: str) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Any
 from depara_bench.errors import path_errors
 from depara_bench.loaders.locate import config_file, locate
 from depara_bench.loaders.python import FOREIGN
+from depara_bench.loaders.torchvision import transforms_input
 from depara_bench.loaders.weights import file_sha256
 from depara_bench.zoo import AnySpec, PythonSpec, TimmSpec, TorchvisionSpec, TransformersSpec
 
@@ -21,7 +22,10 @@ def model_identity(spec: AnySpec, base: Path) -> dict[str, Any]:
     A random initialisation is told by its seed and the versions that draw it; a factory by its
     source file. Raises InputError when the weights are missing.
     """
-    identity = spec.model_dump(mode="json", exclude={"name", "roles", "weights", "sha256"})
+    left_out = {"name", "roles", "weights", "sha256", "transform_input"}
+    identity = spec.model_dump(mode="json", exclude=left_out)
+    if isinstance(spec, TorchvisionSpec) and transforms_input(spec, base):
+        identity["transform_input"] = True
     if identity["input"]["clip"] is None:
         del identity["input"]["clip"]  # as it was before there was a choice
     if spec.weights is not None:

@@ -18,6 +18,7 @@ from depara_bench.identity import model_identity
 from depara_bench.job import AttributionSettings, Job, JobFile
 from depara_bench.labels import Labels, read_labels
 from depara_bench.owned import check_folder, is_left_over
+from depara_bench.preprocess import resized_size
 from depara_bench.probe import Probe, load_probe
 from depara_bench.shards import (
     Digest,
@@ -216,11 +217,10 @@ def check_sizes(probe: Probe, inputs: Mapping[str, InputSpec]) -> None:
     gigabytes: a `resize` out of all measure, or an image many times longer than wide.
     """
     sizes = [probe.size(i) for i in range(len(probe))]
-    kinds = {(spec.height_width, spec.resize): model for model, spec in inputs.items()}
-    for ((height, width), resize), model in kinds.items():
+    kinds = {(spec.height_width, spec.resize, spec.fit): model for model, spec in inputs.items()}
+    for model in kinds.values():
         for image, (rows, columns) in zip(probe.ids, sizes, strict=True):
-            if resize is not None:
-                height, width = (resize * side // min(rows, columns) for side in (rows, columns))
+            height, width = resized_size(rows, columns, inputs[model])
             if height * width > MOST_PIXELS:
                 raise InputError(
                     f"{image}: becomes {height} x {width} at the input of '{model}'; leave it out"
@@ -232,7 +232,7 @@ def small_images(probe: Probe, inputs: Mapping[str, InputSpec]) -> str | None:
     """A line that tells of images smaller than what the models (inputs by name) crop from them;
     None where there are none. They are enlarged, which changes what a model sees.
     """
-    crops = {name: spec.height_width for name, spec in inputs.items() if spec.resize is not None}
+    crops = {name: spec.height_width for name, spec in inputs.items() if spec.crops}
     if not crops:
         return None
     model, (height, width) = max(crops.items(), key=lambda item: item[1])

@@ -22,49 +22,11 @@ from pydantic import (
 from depara_bench.config import Strict, nearest, read_yaml, validate
 from depara_bench.embedded import embedded
 from depara_bench.errors import InputError, path_errors
+from depara_bench.input import InputSpec as InputSpec
 from depara_bench.text_fields import Factory, Sha256, WebAddress
 from depara_bench.text_fields import Name as Name
 
 Role = Literal["source", "target"]
-Channels = tuple[float, float, float]
-
-
-class InputSpec(Strict):
-    """How an 8-bit RGB image becomes a model's input.
-
-    The image is brought to `size` (height, width): stretched, or, when `resize` is given, its
-    shorter side is resized to that and the centre cropped. Values, as fractions of 255, are clipped
-    to `clip` where it is given, mapped from 0..1 to `range`, then normalised as (x - mean) / std
-    per channel.
-    """
-
-    size: int | tuple[int, int]
-    resize: int | None = Field(default=None, ge=1)
-    clip: tuple[float, float] | None = None
-    range: tuple[float, float] = (0.0, 1.0)
-    mean: Channels | None = None
-    std: Channels | None = None
-
-    @property
-    def height_width(self) -> tuple[int, int]:
-        """Size of the input as (height, width)."""
-        return (self.size, self.size) if isinstance(self.size, int) else self.size
-
-    @model_validator(mode="after")
-    def _sane(self) -> InputSpec:
-        if min(self.height_width) < 1 or max(self.height_width) > 8192:
-            raise ValueError("size must lie in 1..8192")
-        if self.clip is not None and not 0 <= self.clip[0] < self.clip[1] <= 1:
-            raise ValueError("clip must be [low, high] with 0 <= low < high <= 1")
-        if self.range[0] >= self.range[1]:
-            raise ValueError("range must be [low, high] with low < high")
-        if (self.mean is None) != (self.std is None):
-            raise ValueError("mean and std go together")
-        if self.std is not None and min(self.std) <= 0:
-            raise ValueError("std must be above 0")
-        if self.resize is not None and self.resize < max(self.height_width):
-            raise ValueError("resize must not be smaller than size, which is cropped from it")
-        return self
 
 
 class _Spec(Strict):
@@ -161,10 +123,20 @@ class _LibrarySpec(_StateSpec):
 
 
 class TorchvisionSpec(_LibrarySpec):
-    """A torchvision model by its registered name."""
+    """A torchvision model by its registered name.
+
+    transform_input: of googlenet and inception_v3, whether they bring the usual normalisation to
+    the one that their published weights were trained with, as torchvision has them do for these
+    weights and what is trained on from them. Needed for a file that is not torchvision's.
+    """
 
     loader: Literal["torchvision"]
     classes: int = Field(default=1000, ge=1)
+    transform_input: bool | None = None
+
+    @model_serializer(mode="wrap")
+    def _as_before_there_was_a_choice(self, fields: SerializerFunctionWrapHandler) -> Any:
+        return {k: v for k, v in fields(self).items() if k != "transform_input" or v is not None}
 
 
 class TimmSpec(_LibrarySpec):
@@ -301,10 +273,14 @@ def _with_input(model: Any, path: Path) -> Any:
     libraries = ("torchvision", "timm", "transformers")
     if loader not in libraries or not isinstance(architecture, str):
         return model  # what is missing is told by the validation
+    weights, sha256 = model.get("weights"), model.get("sha256")
+    if not isinstance(weights, str | None) or not isinstance(sha256, str | None):
+        return model
     from depara_bench.loaders.metadata import library_input
 
     where = f"{path}: model '{model.get('name')}'"
-    return {**model, "input": library_input(loader, architecture, path.parent, where)}
+    taken = library_input(loader, architecture, path.parent, where, weights, sha256)
+    return {**model, "input": taken}
 
 
 def select(zoo: Zoo, names: tuple[str, ...] | None, where: str) -> Zoo:

@@ -104,7 +104,7 @@ class _Frozen(nn.Sequential):
         return input
 
 
-def unroll(model: nn.Module, name: str, size: tuple[int, int]) -> Chain:
+def unroll(model: nn.Module, name: str, size: tuple[int, int], channels: int = 3) -> Chain:
     """A model as a chain: an `nn.Sequential`, or `features`, `avgpool` (if any), flattening and
     `classifier`, as VGG and AlexNet are. size: height and width of its input.
 
@@ -127,7 +127,7 @@ def unroll(model: nn.Module, name: str, size: tuple[int, int]) -> Chain:
             modules += found[1]
     chain = Chain(tuple(names), tuple(modules))
     model.eval()
-    image = torch.rand((1, 3, *size), generator=torch.Generator().manual_seed(0))
+    image = torch.rand((1, channels, *size), generator=torch.Generator().manual_seed(0))
     try:
         with torch.no_grad():
             same = torch.allclose(nn.Sequential(*modules)(image), model(image), atol=1e-5)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from depara_bench.config import Strict
 from depara_bench.layers.data import Images
-from depara_bench.preprocess import fit, to_input
+from depara_bench.preprocess import fit, resized, to_input
 from depara_bench.zoo import InputSpec
 
 _KEPT = 1 << 30  # bytes of frozen outputs that are kept
@@ -150,13 +150,11 @@ def _augmented(
 ) -> NDArray[np.uint8]:
     """A random crop, where the input's specification crops at all, mirrored every other time."""
     height, width = spec.height_width
-    if spec.resize is None:
+    whole = resized(image, spec)
+    rows, columns = whole.shape[:2]
+    if spec.resize is None or rows < height or columns < width:
         found = fit(image, spec)
     else:
-        rows, columns = image.shape[:2]
-        scale = spec.resize / min(rows, columns)
-        size = max(height, int(scale * rows)), max(width, int(scale * columns))
-        whole = fit(image, spec.model_copy(update={"size": size, "resize": None}))
-        top, left = random.integers(0, [size[0] - height + 1, size[1] - width + 1])
+        top, left = random.integers(0, [rows - height + 1, columns - width + 1])
         found = whole[top : top + height, left : left + width]
     return np.ascontiguousarray(found[:, ::-1]) if random.random() < 0.5 else found

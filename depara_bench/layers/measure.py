@@ -62,7 +62,7 @@ def transferable(file: LayersFile, source: str, allow_code: bool = False) -> lis
     """
     spec = file.spec(source)
     model = network(spec, file.manifest.parent, allow_code)
-    chain = unroll(model, source, spec.input.height_width)
+    chain = unroll(model, source, spec.input.height_width, spec.input.shape[0])
     found = [(one.name, one.depth) for one in choose(model, file.job.layers, source) if one.chosen]
     for layer, _ in found:
         if layer not in chain.names:
@@ -210,11 +210,11 @@ class _Transferrer:
         """The network before training, and where it is cut."""
         file = self.shared.file
         spec, base, allowed = file.spec(source), file.manifest.parent, self.shared.allow_code
-        size = spec.input.height_width
+        size, channels = spec.input.height_width, spec.input.shape[0]
         if transfer.source == SCRATCH:
-            chain = unroll(fresh(spec, base, transfer.seed, allowed), source, size)
+            chain = unroll(fresh(spec, base, transfer.seed, allowed), source, size, channels)
         else:
-            chain = unroll(network(spec, base, allowed), source, size)
+            chain = unroll(network(spec, base, allowed), source, size, channels)
         with seeded(transfer.seed):
             chain = with_head(chain, classes)
         return chain, chain.cut_after(transfer.layer) if transfer.layer else 0

@@ -99,7 +99,7 @@ class _Trainer:
         images = open_set(training.networks[name], shared.file.base, work)
         held_out = open_set(training.held_out[name], shared.file.base, work)
         model = fresh(spec, shared.file.manifest.parent, training.seed, shared.allow_code)
-        chain = unroll(model, name, spec.input.height_width)
+        chain = unroll(model, name, spec.input.height_width, spec.input.shape[0])
         nothing, everything = chain.below(0), chain.above(0)
         train_above(
             nothing,

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 
 def load(spec: AnySpec, base: Path, *, allow_code: bool = False) -> nn.Module:
-    """The model of `spec` with its weights, in eval mode, parameters frozen, on the CPU.
+    """The model of `spec` with its weights, in eval mode, parameters frozen, on the CPU. It takes
+    batches (B, C, H, W), whatever its own layout.
 
     `base` is the manifest's folder, against which relative weight paths are read.
     Raises InputError (file, what, how to mend) when weights are missing, have another hash than
@@ -28,6 +29,8 @@ def load(spec: AnySpec, base: Path, *, allow_code: bool = False) -> nn.Module:
         module: nn.Module = _loader(spec.loader)(spec, base, allow_code)
         if any(_is_other_precision(value) for value in _tensors(module)):
             module.float()
+        if spec.input.layout == "nhwc":
+            module.register_forward_pre_hook(_channels_last)
         return module.eval().requires_grad_(False)
 
 
@@ -40,6 +43,10 @@ def _is_other_precision(value: Tensor) -> bool:
     import torch
 
     return value.is_floating_point() and value.dtype != torch.float32
+
+
+def _channels_last(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return (inputs[0].permute(0, 2, 3, 1), *inputs[1:])
 
 
 def _loader(kind: str) -> Callable[[Any, Path, bool], nn.Module]:

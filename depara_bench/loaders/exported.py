@@ -115,12 +115,13 @@ def _check_input(program: ExportedProgram, spec: ExportedSpec, where: str) -> No
             f"{where} was exported for a fixed batch of {batch}; export with a dynamic batch"
             " dimension: dynamic_shapes=({0: torch.export.Dim.DYNAMIC},)"
         )
-    wanted = (3, *spec.input.height_width)
+    wanted = spec.input.own_shape
     if any(given not in (None, size) for given, size in zip(image, wanted, strict=True)):
         text = "x".join("any" if given is None else str(given) for given in image)
         raise InputError(
             f"{where} was exported for inputs of {text}, the manifest's 'input.size' makes"
-            f" {'x'.join(map(str, wanted))}; correct 'input.size' or export again"
+            f" {'x'.join(map(str, wanted))}; correct 'input.size' ('channels', 'layout') or export"
+            f" again"
         )
 
 

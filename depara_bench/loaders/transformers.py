@@ -36,7 +36,7 @@ def load(spec: TransformersSpec, base: Path, allow_code: bool) -> nn.Module:
     where = f"model '{spec.name}'"
     need("transformers", where)
     kind, config = _images_alone(*_class(_config(spec.architecture, base, where), where))
-    with offline(), _quiet():
+    with offline(), quiet():
         if spec.weights is None:
             with seeded(spec.seed):
                 model = _call(kind._from_config, config, where=where)
@@ -190,8 +190,10 @@ def _pooled(_module: nn.Module, _inputs: Any, output: Any) -> Tensor | Any:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bar and no table of keys: what matters of them is told as an error."""
+def quiet() -> Iterator[None]:
+    """Keep the library from writing progress bars and tables of keys inside the block: what
+    matters of them is told as an error.
+    """
     own = need("transformers.utils.logging", "")
     bars, level = own.is_progress_bar_enabled(), own.get_verbosity()
     own.disable_progress_bar()
