@@ -97,8 +97,8 @@ def _by_chance(drawn: list[str]) -> str:
     what = f" ({', '.join(dict.fromkeys(drawn))})" if drawn else ""
     return (
         f"it draws random numbers{what}: dropout that eval() does not reach, a random mask or"
-        f" noise; switch it off (in config.json of a masked autoencoder: mask_ratio: 0), export it"
-        f" in eval mode, or have it draw from a generator that it seeds itself at each pass"
+        f" noise; switch it off (of a model of transformers, in its config.json), export it in eval"
+        f" mode, or have it draw from a generator that it seeds itself at each pass"
     )
 
 

@@ -51,6 +51,7 @@ def load(spec: TransformersSpec, base: Path, allow_code: bool) -> nn.Module:
             f" choose a vision model"
         )
     _accept_size(model, config, spec)
+    _see_all(model, config, where)
     model.register_forward_hook(_pooled)
     built: nn.Module = model.float()  # some checkpoints are of half precision
     if spec.weights is not None:
@@ -65,6 +66,27 @@ def _images_alone(kind: Any, config: Any) -> tuple[Any, Any]:
     if kind.main_input_name != "pixel_values" and type(tower) in mapping:
         return mapping[type(tower)], tower
     return kind, config
+
+
+def _see_all(model: Any, config: Any, where: str) -> None:
+    """Have a masked autoencoder see all patches of an image, in order: it shuffles them at random,
+    and leaves out most.
+    """
+    if config.model_type != "vit_mae":
+        return
+    if config.mask_ratio:
+        raise InputError(
+            f"{where}: hides {config.mask_ratio:.0%} of every image, at random; set 'mask_ratio: 0'"
+            f" in its config.json (name the folder as 'architecture'), and it sees the whole image"
+        )
+
+    def in_order(_module: nn.Module, inputs: Any, options: dict[str, Any]) -> Any:
+        batch, _, height, width = inputs[0].shape
+        patches = (height // config.patch_size) * (width // config.patch_size)
+        rank = inputs[0].new_tensor(range(patches)).expand(batch, -1)
+        return inputs, {**options, "noise": rank}
+
+    model.register_forward_pre_hook(in_order, with_kwargs=True)
 
 
 def _accept_size(model: Any, config: Any, spec: TransformersSpec) -> None:
