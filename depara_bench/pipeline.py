@@ -44,7 +44,7 @@ from depara_bench.shards import Origin, check_origin, fingerprint, shard_path
 from depara_bench.storage import Folder
 from depara_bench.tables import write_table
 from depara_bench.terminal import Terminal
-from depara_bench.worker import Extractor, ModelBlock, Shared
+from depara_bench.worker import Extractor, ModelBlock, Shared, file_hash
 from depara_bench.zoo import RUNS_CODE, AnySpec
 
 # More models than this are checked by the engine's workers; fewer are done before an engine starts.
@@ -131,6 +131,7 @@ def extract_stage(
         allow_code=plan.allow_code,
         folder=plan.folder,
         threads=plan.resources.cpus,
+        record=file_hash(plan.folder.read(records.PATH)),
     )
     blocks = plan.probe.blocks(plan.job.block_size)
     tasks = [Task(shard_path(w.spec.name, w.block), w.spec.name, w) for w in missing]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from depara_bench import record as records
 from depara_bench.engine import Slot
 from depara_bench.errors import InputError, RunError
 from depara_bench.extract import (
@@ -20,6 +23,7 @@ from depara_bench.extract import (
 from depara_bench.job import AttributionSettings
 from depara_bench.loaders import load
 from depara_bench.loaders.digest import digest
+from depara_bench.loaders.locate import locate
 from depara_bench.preprocess import fit, to_input
 from depara_bench.probe import Probe
 from depara_bench.shards import Origin, Shard, encode_shard, shard_path
@@ -30,10 +34,16 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+def file_hash(content: bytes | None) -> str:
+    """SHA-256 of what a file holds; "" where there is none."""
+    return "" if content is None else hashlib.sha256(content).hexdigest()
+
+
 @dataclass(frozen=True)
 class Shared:
     """What every worker knows: the probe, the settings, where manifest and run folder are. threads:
     that a model computes with, on every engine alike: of another number, sums are added otherwise.
+    record: SHA-256 of the run.json that stands in the run folder while workers work.
     """
 
     probe: Probe
@@ -44,6 +54,7 @@ class Shared:
     allow_code: bool
     folder: Folder
     threads: int
+    record: str
 
 
 @dataclass(frozen=True)
@@ -73,9 +84,16 @@ class Extractor:
         self._model: Any = None
         self._blocks = shared.probe.blocks(shared.block_size)
         self._images: dict[int, list[np.ndarray]] = {}
+        self._sees = False
 
     def __call__(self, work: ModelBlock) -> Receipt:
-        """Compute and write one shard."""
+        """Compute and write one shard.
+
+        Raises InputError, before anything else, where this machine does not see the run's files.
+        """
+        if not self._sees:
+            self._look(work.spec)
+            self._sees = True
         try:
             with exact_arithmetic(self.shared.threads):
                 content = encode_shard(
@@ -87,6 +105,26 @@ class Extractor:
             raise RunError(str(error)) from error
         self.shared.folder.write(shard_path(work.spec.name, work.block), content)
         return Receipt(images=len(self._blocks[work.block]), bytes=len(content))
+
+    def _look(self, spec: AnySpec) -> None:
+        """Raise InputError unless the folder that is here under the run's path is the run's, and
+        manifest and weights are here as well.
+        """
+        shared, lacks = self.shared, None
+        if file_hash(shared.folder.read(records.PATH)) != shared.record:
+            lacks = f"the run folder {shared.folder.uri}"
+        elif not shared.manifest_folder.is_dir():
+            lacks = f"the manifest's folder {shared.manifest_folder}"
+        elif spec.weights is not None:
+            try:
+                locate(spec, shared.manifest_folder)
+            except InputError:
+                lacks = f"the weights {spec.weights} of model '{spec.name}'"
+        if lacks is not None:
+            raise InputError(
+                f"machine '{socket.gethostname()}' of the cluster does not see {lacks}; put run"
+                f" folder, manifest and weights on storage that all machines share, under one path"
+            )
 
     def _load(self, work: ModelBlock) -> nn.Module:
         spec, folder = work.spec, self.shared.manifest_folder

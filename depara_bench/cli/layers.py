@@ -18,7 +18,9 @@ from depara_bench.cli.options import (
     QuietOption,
     SetOption,
     VerboseOption,
+    WaitOption,
     run_folder,
+    start_engine,
 )
 from depara_bench.terminal import Terminal
 
@@ -49,12 +51,12 @@ def run(
     ] = False,
     engine: EngineOption = "auto",
     address: AddressOption = None,
+    wait_for_nodes: WaitOption = None,
     allow_code: CodeOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
     """DEPARA between every layer of the sources and the target's last; judged by the truth."""
-    from depara_bench.engine import open_engine
     from depara_bench.layers.job import load_layers_job
     from depara_bench.layers.run import run_layers
     from depara_bench.layers.select import listing
@@ -69,7 +71,7 @@ def run(
         terminal.out.print(table)
         return
     folder = run_folder(out, file.job.name)
-    with open_engine(engine, address) as opened:
+    with start_engine(engine, address, wait_for_nodes, terminal) as opened:
         found = run_layers(file, folder, opened, terminal, allow_code=allow_code)
     if not quiet and len(found):
         names = ("source", "fraction", "method", "Spearman", "regret", "layer")
@@ -89,18 +91,18 @@ def measure(
     set_: SetOption = None,
     engine: EngineOption = "auto",
     address: AddressOption = None,
+    wait_for_nodes: WaitOption = None,
     allow_code: CodeOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Freeze each source up to each layer, train the rest, tell the accuracy. Resumable."""
-    from depara_bench.engine import open_engine
     from depara_bench.layers.job import load_layers_job
     from depara_bench.layers.measuring import measure_to
 
     terminal = Terminal(quiet)
     file = load_layers_job(job, set_ or ())
     place = out or Path("reports") / f"{file.job.name}-measure"
-    with open_engine(engine, address) as opened:
+    with start_engine(engine, address, wait_for_nodes, terminal) as opened:
         found = measure_to(file, place, opened, terminal, allow_code=allow_code)
     if not quiet:
         table = Table("source", "depth", "layer", "fraction", "accuracy", "over seeds", box=None)
@@ -118,18 +120,18 @@ def train(
     set_: SetOption = None,
     engine: EngineOption = "auto",
     address: AddressOption = None,
+    wait_for_nodes: WaitOption = None,
     allow_code: CodeOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Train the networks of a layer job: the sources and the target. Resumable."""
-    from depara_bench.engine import open_engine
     from depara_bench.layers.job import load_layers_job
     from depara_bench.layers.measuring import train_to
 
     terminal = Terminal(quiet)
     file = load_layers_job(job, set_ or ())
     place = out or Path("reports") / f"{file.job.name}-train"
-    with open_engine(engine, address) as opened:
+    with start_engine(engine, address, wait_for_nodes, terminal) as opened:
         found = train_to(file, place, opened, terminal, allow_code=allow_code)
     if not quiet:
         table = Table(*found.columns, box=None, header_style="bold")

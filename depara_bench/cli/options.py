@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
 
 from depara_bench.errors import InputError
 from depara_bench.terminal import Terminal
+
+if TYPE_CHECKING:
+    from depara_bench.engine import Engine
 
 JobArgument = Annotated[
     str, typer.Argument(help="A job file, or the name of an embedded job.", metavar="[JOB]")
@@ -29,6 +32,15 @@ AddressOption = Annotated[
     str | None,
     typer.Option("--address", help="A running Ray cluster: auto, or host:port."),
 ]
+WaitOption = Annotated[
+    float | None,
+    typer.Option(
+        "--wait-for-nodes",
+        metavar="SECONDS",
+        min=0,
+        help="How long to wait, on a cluster, for a node to work on. (Default: 900.)",
+    ),
+]
 FreshOption = Annotated[bool, typer.Option("--fresh", help="Delete the earlier run there first.")]
 CodeOption = Annotated[
     bool, typer.Option("--allow-code", help="Allow models that are Python factories.")
@@ -43,6 +55,13 @@ def run_folder(out: str | None, name: str) -> Any:
     from depara_bench.storage import Folder
 
     return Folder(out if out is not None else f"reports/{name}")
+
+
+def start_engine(name: str, address: str | None, wait: float | None, terminal: Terminal) -> Engine:
+    """The engine of a command; what it waits for is said on the terminal."""
+    from depara_bench.engine import open_engine
+
+    return open_engine(name, address, say=terminal.say, patience=wait)
 
 
 def exit_for(record: dict[str, Any]) -> None:

@@ -8,7 +8,14 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from depara_bench.cli.options import AddressOption, EngineOption, QuietOption, SetOption
+from depara_bench.cli.options import (
+    AddressOption,
+    EngineOption,
+    QuietOption,
+    SetOption,
+    WaitOption,
+    start_engine,
+)
 from depara_bench.errors import RunError
 from depara_bench.terminal import Terminal
 
@@ -23,16 +30,16 @@ def measure(
     set_: SetOption = None,
     engine: EngineOption = "auto",
     address: AddressOption = None,
+    wait_for_nodes: WaitOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Measure the truth: train and score every transfer of the embedded zoo. Resumable."""
-    from depara_bench.engine import open_engine
     from depara_bench.rooms.measuring import load_measure_job, measure_to
 
     wanted, zoo = load_measure_job(job, set_ or ())
     place = out or Path("reports") / wanted.name
     terminal = Terminal(quiet)
-    with open_engine(engine, address) as opened:
+    with start_engine(engine, address, wait_for_nodes, terminal) as opened:
         summary = measure_to(wanted, zoo, place, opened, terminal)
     if not quiet:
         names = ("size", "target", "agreement", "best source", "its loss", "scratch", "untrained")
@@ -55,17 +62,16 @@ def train(
     set_: SetOption = None,
     engine: EngineOption = "auto",
     address: AddressOption = None,
+    wait_for_nodes: WaitOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Train a network for every task. Killed and started again, it goes on at the next task."""
-    from depara_bench.engine import open_engine
     from depara_bench.rooms.shell import train_with_progress, training_settings
 
     names = [name.strip() for name in tasks.split(",") if name.strip()] if tasks else None
-    with open_engine(engine, address) as opened:
-        rows = train_with_progress(
-            out, opened, training_settings(set_ or ()), names, Terminal(quiet)
-        )
+    terminal = Terminal(quiet)
+    with start_engine(engine, address, wait_for_nodes, terminal) as opened:
+        rows = train_with_progress(out, opened, training_settings(set_ or ()), names, terminal)
     table = Table("task", "error", "of best constant", "accuracy", "passes", box=None)
     for row in rows:
         accuracy = "" if row.accuracy is None else f"{row.accuracy:.3f}"

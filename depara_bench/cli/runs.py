@@ -20,8 +20,10 @@ from depara_bench.cli.options import (
     RunArgument,
     SetOption,
     VerboseOption,
+    WaitOption,
     exit_for,
     run_folder,
+    start_engine,
     write_text,
 )
 from depara_bench.terminal import Terminal
@@ -33,6 +35,7 @@ def run(
     set_: SetOption = None,
     engine: EngineOption = "auto",
     address: AddressOption = None,
+    wait_for_nodes: WaitOption = None,
     fresh: FreshOption = False,
     allow_code: CodeOption = False,
     quiet: QuietOption = False,
@@ -40,13 +43,12 @@ def run(
 ) -> None:
     """Run a job: extract, reduce, rank, report. Started again, it continues where it was."""
     from depara_bench import run as runs
-    from depara_bench.engine import open_engine
     from depara_bench.job import load_job
 
     terminal = Terminal(quiet, verbose)
     jobfile = load_job(job, set_ or ())
     folder = run_folder(out, jobfile.job.name)
-    with open_engine(engine, address) as opened:
+    with start_engine(engine, address, wait_for_nodes, terminal) as opened:
         record = runs.run(jobfile, folder, opened, terminal, fresh=fresh, allow_code=allow_code)
     _show_result(record, folder, terminal)
 
@@ -57,6 +59,7 @@ def extract(
     set_: SetOption = None,
     engine: EngineOption = "auto",
     address: AddressOption = None,
+    wait_for_nodes: WaitOption = None,
     fresh: FreshOption = False,
     allow_code: CodeOption = False,
     quiet: QuietOption = False,
@@ -64,13 +67,12 @@ def extract(
 ) -> None:
     """Only the first stage of `run`: attribution and feature matrices, as Parquet shards."""
     from depara_bench import run as runs
-    from depara_bench.engine import open_engine
     from depara_bench.job import load_job
 
     terminal = Terminal(quiet, verbose)
     jobfile = load_job(job, set_ or ())
     folder = run_folder(out, jobfile.job.name)
-    with open_engine(engine, address) as opened:
+    with start_engine(engine, address, wait_for_nodes, terminal) as opened:
         record = runs.extract(jobfile, folder, opened, terminal, fresh=fresh, allow_code=allow_code)
     terminal.say(f"shards: {folder.uri}/shards")
     exit_for(record)
@@ -80,12 +82,12 @@ def reduce(
     run: RunArgument,
     engine: EngineOption = "auto",
     address: AddressOption = None,
+    wait_for_nodes: WaitOption = None,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
     """Shards to affinity.parquet and rankings.parquet, once more."""
     from depara_bench import run as runs
-    from depara_bench.engine import open_engine
     from depara_bench.pipeline import check_shards
     from depara_bench.record import need_record
     from depara_bench.storage import Folder
@@ -93,7 +95,7 @@ def reduce(
     terminal = Terminal(quiet, verbose)
     folder = Folder(run)
     record = need_record(folder)
-    with open_engine(engine, address) as opened, runs.locked(folder):
+    with start_engine(engine, address, wait_for_nodes, terminal) as opened, runs.locked(folder):
         check_shards(folder, record, terminal)
         runs.reduce_run(folder, record, opened, terminal)
     terminal.say(f"affinity: {folder.uri}/affinity.parquet")
@@ -184,17 +186,17 @@ def probes(
     set_: SetOption = None,
     engine: EngineOption = "auto",
     address: AddressOption = None,
+    wait_for_nodes: WaitOption = None,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
     """Does it matter which images are the probe? One job on several probe sets, one table."""
-    from depara_bench.engine import open_engine
     from depara_bench.probes import load_probes_job, run_probes
 
     terminal = Terminal(quiet, verbose)
     file = load_probes_job(job, set_ or ())
     folder = run_folder(out, file.job.name)
-    with open_engine(engine, address) as opened:
+    with start_engine(engine, address, wait_for_nodes, terminal) as opened:
         found = run_probes(file, folder.uri, opened, terminal)
     if not quiet:
         rows = found[found["metric"] == "spearman"]

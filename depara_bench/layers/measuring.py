@@ -41,6 +41,7 @@ def measure_to(
     Killed and started again it goes on at the next transfer. `work`, inside `out`, must be seen by
     all workers.
     """
+    out = out.absolute()  # for workers, which stand elsewhere
     folder = Folder(str(out))
     with locked(folder):
         with terminal.stages() as show:

@@ -52,6 +52,7 @@ def measure_to(
     all workers.
     """
     targets, sources = job.targets or TARGETS, job.sources or SOURCES
+    out = out.absolute()  # for workers, which stand elsewhere
     folder, work = Folder(str(out)), out / "work"
     with locked(folder):
         with terminal.stages() as show:
