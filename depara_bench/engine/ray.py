@@ -5,11 +5,13 @@ The only module that imports Ray.
 
 from __future__ import annotations
 
+import errno
 import gc
 import logging
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections import deque
@@ -50,6 +52,11 @@ _MEND = (
 )
 
 _RESUME = "run the same command again when there is, and it continues"
+
+_GONE = (
+    "Ray's process on this machine (raylet) is gone: it was killed, or memory ran out; run the same"
+    " command again and it continues"
+)
 
 _IN_FLIGHT = 2
 """Tasks of a group given to a worker at a time: one it works on, one that waits, so that it never
@@ -125,6 +132,7 @@ class RayEngine:
         self._say = say
         self._patience = patience
         self._started = False
+        self._watch: _Watch | None = None
         self._crew = _Crew()
         self._keeps = False
 
@@ -139,7 +147,7 @@ class RayEngine:
         slow = threading.Timer(_SLOW, self._say, [f"waiting for Ray: {place}"])
         slow.daemon = True
         slow.start()
-        _say_no_command_line()
+        _hush()
         handlers = {number: signal.getsignal(number) for number in (SIGINT, SIGTERM)}
         try:
             ray.init(
@@ -160,6 +168,10 @@ class RayEngine:
                 for number, handler in handlers.items():  # Ray puts its own in their place
                     signal.signal(number, handler)
         self._started = True
+        self._watch = _Watch()
+        if self.address is None:
+            cpus = ray.cluster_resources().get("CPU", 0)  # type: ignore[no-untyped-call]
+            self._say(f"Ray: a cluster of this run's own, on this machine ({cpus:g} CPUs)")
 
     def __exit__(
         self,
@@ -169,6 +181,8 @@ class RayEngine:
     ) -> None:
         self._crew.dismiss()
         if self._started:
+            if self._watch is not None:
+                self._watch.end()
             ray.shutdown()
             self._started = False
 
@@ -208,12 +222,57 @@ class RayEngine:
                 self._crew.dismiss()
 
 
-def _say_no_command_line() -> None:
-    """Ray notes in its tables and logs with which arguments a driver was started; one of them may
-    be an address that holds a key.
+def _hush() -> None:
+    """Keep two things of Ray's from being shown or kept: the arguments that a driver was started
+    with, which its tables and logs name, and which may hold the key of an address; and pages of a
+    raylet's log on the terminal when a node is lost, which is told in a line.
     """
-    with suppress(AttributeError):
-        ray._private.utils.get_entrypoint_name = lambda: "depara-bench"
+    inner = ray._private
+    for module, name, still in (
+        (inner.utils, "get_entrypoint_name", lambda: "depara-bench"),
+        (inner.worker, "print_to_stdstream", lambda *_, **__: None),
+    ):
+        if hasattr(module, name):  # they are Ray's own, and may go
+            setattr(module, name, still)
+
+
+def _raylet_listens() -> bool:
+    """Whether the Ray process of the driver's own machine is there, without which nothing works;
+    Ray would end the driver a quarter of a minute after it.
+    """
+    node = getattr(ray._private.worker.global_worker, "node", None)
+    name = getattr(node, "raylet_socket_name", None)
+    if not isinstance(name, str) or not name.startswith("/"):
+        return True
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(10)
+        return client.connect_ex(name) not in (errno.ECONNREFUSED, errno.ENOENT)
+
+
+class _Watch:
+    """Looks whether the raylet of this machine is there, as long as the driver needs it.
+
+    Without it Ray's calls hang, and after a quarter of a minute Ray ends the process, with pages
+    of logs and without a word of why. So the watch ends it: nobody can wake a hanging call.
+    """
+
+    def __init__(self) -> None:
+        self._done = threading.Event()
+        threading.Thread(target=self._look, name="raylet watch", daemon=True).start()
+
+    def end(self) -> None:
+        """Look no longer: the cluster is about to be left."""
+        self._done.set()
+
+    def _look(self) -> None:
+        while not self._done.wait(_TICK):
+            if not _raylet_listens() and not self._done.wait(_TICK):
+                print(f"depara-bench: {_GONE}", file=sys.stderr, flush=True)  # noqa: T201
+                node: Any = getattr(ray._private.worker, "_global_node", None)
+                with suppress(Exception):  # of a process that is half gone
+                    if node is not None:
+                        node.kill_all_processes(check_alive=False, allow_graceful=False)
+                os._exit(1)
 
 
 def _knock(address: str) -> None:

@@ -39,4 +39,4 @@ def train_with_progress(
             if progress.error is not None:
                 terminal.say(progress.error)
 
-        return train_all(out, engine, settings, tasks, show)
+        return train_all(out.absolute(), engine, settings, tasks, show)
