@@ -79,8 +79,8 @@ class _StateSpec(_Spec):
     @model_serializer(mode="wrap")
     def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         content: dict[str, Any] = handler(self)
-        unset = [field for field in ("key", "strip") if content.get(field, ...) is None]
-        return {field: value for field, value in content.items() if field not in unset}
+        later = ("key", "strip", "transform_input")  # as it was before there was a choice
+        return {name: v for name, v in content.items() if name not in later or v is not None}
 
 
 class RoomsSpec(_StateSpec):
@@ -133,10 +133,6 @@ class TorchvisionSpec(_LibrarySpec):
     loader: Literal["torchvision"]
     classes: int = Field(default=1000, ge=1)
     transform_input: bool | None = None
-
-    @model_serializer(mode="wrap")
-    def _as_before_there_was_a_choice(self, fields: SerializerFunctionWrapHandler) -> Any:
-        return {k: v for k, v in fields(self).items() if k != "transform_input" or v is not None}
 
 
 class TimmSpec(_LibrarySpec):

@@ -112,7 +112,8 @@ class Worker:
 
 seconds = float(sys.argv[1])
 with open_engine("ray", say=print) as engine:
-    for outcome in engine.run(Worker, None, [Task("a", "a", 0), Task("b", "a", seconds)], Resources()):
+    tasks = [Task("a", "a", 0), Task("b", "a", seconds)]
+    for outcome in engine.run(Worker, None, tasks, Resources()):
         print("GOT", outcome.value, flush=True)
         if seconds:
             ray._private.worker._global_node.all_processes["raylet"][0].process.kill()
