@@ -90,8 +90,8 @@ def test_the_work_of_a_lost_node_is_taken_over(tmp_path: Path) -> None:
 
 def test_a_run_without_nodes_tells_what_it_waits_for_and_ends(tmp_path: Path) -> None:
     told = lose(tmp_path, "none", 14)
-    assert "SAID no node has room for a worker of 1 CPUs and 0 GPUs" in told
-    assert "ENDED no node has room" in told and "it continues" in told
+    assert "SAID no worker of 1 CPUs and 0 GPUs has started" in told
+    assert "ENDED no worker of" in told and "it continues" in told
 
 
 def test_a_run_goes_on_when_a_node_comes(tmp_path: Path) -> None:
