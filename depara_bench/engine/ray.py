@@ -419,8 +419,8 @@ class _Queue:
         free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
         there = ", ".join(f"{free.get(k, 0):g} of {total.get(k, 0):g} {k}s" for k in ("CPU", "GPU"))
         return (
-            f"no worker of {need.cpus} CPUs and {need.gpus:g} GPUs has started: no node has room, or it"
-            f" is busy (free in the cluster: {there})"
+            f"no worker of {need.cpus} CPUs and {need.gpus:g} GPUs has started: no node has room, or"
+            f" it is busy (free in the cluster: {there})"
         )
 
     def _take_over(self) -> None:
