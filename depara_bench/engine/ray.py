@@ -33,7 +33,7 @@ from ray.exceptions import OutOfMemoryError, RayActorError, RayError
 
 from depara_bench.engine import Engine, Outcome, Resources, Slot, Task, Worker
 from depara_bench.engine.failure import Answer, answer
-from depara_bench.errors import InputError, RunError
+from depara_bench.errors import InputError, RunError, StopError
 
 ATTEMPTS = 3
 """Times a worker may die under one task before the task's group counts as failed."""
@@ -426,7 +426,7 @@ class _Queue:
             reply = Answer("failed", _cause(error))
         task = seat.given.pop(ref)
         if reply.kind == "stop":
-            raise InputError(reply.value)
+            raise StopError(reply.value)
         if reply.kind == "failed":
             self._failed = True
             outcomes = [Outcome(task, error=reply.value)]
