@@ -32,8 +32,8 @@ RUN: Kind = "run"
 
 _MEND = {
     "run": "is damaged, or no record of 'depara-bench run'; start over with --fresh",
-    "layers": "is damaged; run 'depara-bench layers' again, into another folder",
-    "probes": "is damaged; run 'depara-bench probes' again, into another folder",
+    "layers": "is damaged; run 'depara-bench layers' again",
+    "probes": "is damaged; run 'depara-bench probes' again",
 }
 _HELD = {
     "run": "a run (kind 'run'): 'depara-bench run', 'extract', 'reduce', 'compare' and 'report'",
@@ -252,13 +252,29 @@ def read_record(folder: Folder, kind: Kind = RUN, part: type[Part] = _Run) -> Re
         return None
     held = _kind(record)
     if held != kind:
-        raise OtherKindError(f"{folder.uri}: holds {_HELD[held]} work on it, this does not")
+        raise OtherKindError(f"{folder.uri}: holds {_HELD[held]} work on it, and no other command")
     where = f"{folder.uri}/{PATH}: {_MEND[kind]}"
     validate(part, record, where)
     noted = record.pop(CHECKSUM, None)  # earlier versions wrote none
     if noted is not None and noted != _own_checksum(record):
         raise InputError(f"{where}: its values are not those that were written (checksum)")
     return record
+
+
+def read_earlier(folder: Folder, kind: Kind, table: str) -> Record:
+    """The record of the run that is made anew in this folder; empty where there is none, or a
+    damaged one beside `table`, by which the folder is known to be of that kind.
+
+    Raises InputError for a folder that holds something else.
+    """
+    try:
+        return read_record(folder, kind, Base) or {}
+    except OtherKindError as error:
+        raise InputError(f"{error}; choose another --out") from error
+    except InputError as error:
+        if folder.read(table) is None:
+            raise InputError(f"{error}; or choose another --out") from error
+        return {}
 
 
 def _kind(record: Mapping[str, Any]) -> Kind:
