@@ -116,7 +116,7 @@ def run_probes(
     with locked(folder):
         noted = records.read_earlier(folder, KIND, TABLE).get(records.TABLES, {})
         evaluations: dict[str, pd.DataFrame] = {}
-        failures = []
+        done: list[records.Record] = []
         for name, one in runs.items():
             terminal.say(f"probe set '{name}'")
             below = folder.below(name)
@@ -126,7 +126,8 @@ def run_probes(
                 compare_run(below, record, truth, terminal, replicates=0)
                 report_run(below, record, terminal)
                 evaluations[name] = read_table(below, EVALUATION, record)
-            failures += [failure for failure in record["failures"] if failure not in failures]
+            done.append(record)
+        failures = [failure for record in done for failure in record["failures"]]
         table = probes_table(evaluations)
         record = {
             "schema": records.SCHEMA,
@@ -218,7 +219,7 @@ def probes_table(evaluations: Mapping[str, pd.DataFrame], seed: int = 0) -> pd.D
     alike = {
         pair
         for pair in apart["spearman", None]
-        if all((found[pair].abs() <= ROUNDING).all() for found in apart.values())
+        if all((f[pair].abs() <= ROUNDING).all() for f in apart.values() if pair in f)
     }
     frames = []
     for key, found in apart.items():
@@ -284,7 +285,7 @@ def _paired(
                 for place, (_, probe) in enumerate(apart)
             ],
         }
-    )
+    ).astype({"method": object, "probe": object, "sentence": object})
 
 
 def _by_target(evaluation: pd.DataFrame, metric: str, k: int | None) -> pd.DataFrame:
