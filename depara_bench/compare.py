@@ -24,7 +24,7 @@ from depara_bench import record as records
 from depara_bench.config import nearest
 from depara_bench.differences import differences
 from depara_bench.embedded import embedded
-from depara_bench.errors import InputError
+from depara_bench.errors import InputError, begun
 from depara_bench.intervals import FEWEST, NO_INTERVAL, RESAMPLES
 from depara_bench.judge import (
     DRAWS,
@@ -45,11 +45,12 @@ from depara_bench.report.sketch import sketch
 from depara_bench.similarity.resample import bootstrap_counts
 from depara_bench.storage import Folder
 from depara_bench.sweep import Judge, probe_sizes
-from depara_bench.tables import read_table, write_table
+from depara_bench.tables import encode, read_table
 from depara_bench.terminal import Terminal
 from depara_bench.truth.gaps import find_gaps
 from depara_bench.truth.table import Truth, read_truth
 
+AFFINITY = "affinity.parquet"
 ABOUT = "comparison/about.json"
 DIFFERENCES = "comparison/differences.parquet"
 LAMBDA = "comparison/lambda.parquet"
@@ -129,7 +130,7 @@ def compare_run(
 
 def compare(
     folder: Folder,
-    record: Mapping[str, Any],
+    record: Record,
     truth: Truth,
     terminal: Terminal,
     *,
@@ -137,14 +138,15 @@ def compare(
     seed: int = 0,
     methods: Sequence[str] | None = None,
 ) -> Comparison:
-    """Judge the methods (None: all) of a run against a truth, and write what was found.
+    """Judge the methods (None: all) of a run against a truth, and write what was found; run.json
+    notes the tables.
 
     replicates: of the bootstrap over probe images, 0 for none. The same run, truth and seed give
     the same tables, however many cores there are.
     Raises InputError when run and truth do not fit, before anything is written.
     """
     start = time.perf_counter()
-    affinity = read_table(folder, "affinity.parquet")
+    affinity = read_table(folder, AFFINITY, record)
     run = make_case(folder, affinity, truth, methods, seed)
     case, gaps = judged(run, terminal)
     judge = Judge(case.value, case.own)
@@ -191,7 +193,7 @@ def compare(
             "affinity": sketch(affinity),
         },
     )
-    _write(folder, affinity, found)
+    _write(folder, record, affinity, found)
     return found
 
 
@@ -224,17 +226,22 @@ def judged(run: Case, terminal: Terminal) -> tuple[Case, str]:
     return case, said
 
 
-def _write(folder: Folder, affinity: pd.DataFrame, found: Comparison) -> None:
-    # What says that the tables belong together goes first and comes back last.
-    folder.delete([ABOUT])
+def _write(folder: Folder, record: Record, affinity: pd.DataFrame, found: Comparison) -> None:
+    made = {
+        DIFFERENCES: found.differences,
+        LAMBDA: found.sweep,
+        PROBE_COUNT: found.probe_count,
+        FUSION: found.fusion,
+        EVALUATION: found.evaluation,
+    }
     if found.about["replicates"]:
-        write_table(folder, "affinity.parquet", affinity)
-    write_table(folder, DIFFERENCES, found.differences)
-    write_table(folder, LAMBDA, found.sweep)
-    write_table(folder, PROBE_COUNT, found.probe_count)
-    write_table(folder, FUSION, found.fusion)
-    write_table(folder, EVALUATION, found.evaluation)
-    folder.write(ABOUT, json.dumps(found.about, indent=1, ensure_ascii=False).encode() + b"\n")
+        made = {AFFINITY: affinity, **made}
+    contents = {path: encode(table) for path, table in made.items()}
+    about = json.dumps(found.about, indent=1, ensure_ascii=False).encode() + b"\n"
+    with begun():
+        # What says that the tables belong together goes first and comes back last.
+        folder.delete([ABOUT])
+        records.keep(folder, record, {**contents, ABOUT: about})
 
 
 def make_case(

@@ -25,6 +25,21 @@ class RunError(DeparaError):
     """Something that only showed while running; what is complete on disk stays valid."""
 
 
+class StopError(InputError):
+    """What a worker found that the user has to mend; the work had begun, or was being tried."""
+
+
+@contextmanager
+def begun(kind: type[InputError] = InputError) -> Iterator[None]:
+    """Turn what the user has to mend into a RunError: the work has begun, and something of it may
+    be there. kind: only such errors.
+    """
+    try:
+        yield
+    except kind as error:
+        raise RunError(str(error)) from error
+
+
 @contextmanager
 def path_errors(where: str, mend: str = "check the path") -> Iterator[None]:
     """Turn what reading from a path can raise into one line that names the place and the fix: also

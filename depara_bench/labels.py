@@ -10,10 +10,12 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from depara_bench import record as records
 from depara_bench.errors import InputError
 from depara_bench.storage import Folder
 from depara_bench.user_tables import Rows, read_rows
@@ -76,9 +78,9 @@ def _labels(rows: Rows, column: str, order: Sequence[int]) -> Labels:
     return Labels(np.unique(given, return_inverse=True)[1].astype("i8"))
 
 
-def write(folder: Folder, labels: Mapping[str, Labels]) -> None:
-    """Keep the labels of a run: rows target, classes, width, values (all images, one after the
-    other).
+def encode(labels: Mapping[str, Labels]) -> bytes:
+    """The labels of a run as the bytes of a Parquet file: rows target, classes, width, values (all
+    images, one after the other).
     """
     rows = [
         (target, one.classes, 1 if one.classes else one.values.shape[1],
@@ -86,14 +88,16 @@ def write(folder: Folder, labels: Mapping[str, Labels]) -> None:
         for target, one in labels.items()
     ]  # fmt: skip
     sink = io.BytesIO()
-    pd.DataFrame(rows, columns=["target", "classes", "width", "values"]).to_parquet(sink)
-    folder.write(PATH, sink.getbuffer())
+    pd.DataFrame(rows, columns=["target", "classes", "width", "values"]).to_parquet(
+        sink, write_page_checksum=True
+    )
+    return sink.getvalue()
 
 
-def read(folder: Folder, images: int) -> dict[str, Labels]:
+def read(folder: Folder, images: int, record: Mapping[str, Any] | None = None) -> dict[str, Labels]:
     """The labels of a run of so many images, by target; none where there is no file.
 
-    Raises InputError when the file is damaged.
+    Raises InputError when the file is damaged: by itself, or by what the run's record notes of it.
     """
     content = folder.read(PATH)
     if content is None:
@@ -101,11 +105,13 @@ def read(folder: Folder, images: int) -> dict[str, Labels]:
     try:
         table = pd.read_parquet(io.BytesIO(content))
         rows = table[["target", "classes", "width", "values"]].to_numpy()
-        return {str(row[0]): _kept(*row[1:], images=images) for row in rows}
+        found = {str(row[0]): _kept(*row[1:], images=images) for row in rows}
+        records.verify(record, PATH, content)
     except Exception as error:  # what is read from a damaged footer can be wrong in any way
         raise InputError(
             f"{folder.uri}/{PATH}: is damaged ({error}); run 'depara-bench run' again"
         ) from error
+    return found
 
 
 def _kept(classes: bool, width: int, flat: np.ndarray, *, images: int) -> Labels:

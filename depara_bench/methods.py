@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 from depara_bench.config import nearest
 from depara_bench.engine import Engine, Resources, Slot, Task
 from depara_bench.engine.cost import Cost, Costed, highest
-from depara_bench.errors import InputError, RunError
+from depara_bench.errors import InputError, RunError, begun
 from depara_bench.labelled.registry import SCORES
 from depara_bench.labels import Labels
 from depara_bench.shards import read_column
@@ -245,7 +245,8 @@ def compute(
             try:
                 found.update(_similarities(names, models, index, run, tile))
             finally:
-                folder.delete_folder("scratch")
+                with begun():
+                    folder.delete_folder("scratch")
         for names in _preparations(scores):
             found.update(_scores(names, models, index, labels, run))
     return found

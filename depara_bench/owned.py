@@ -25,6 +25,11 @@ _OWN = re.compile(
     r"|scratch/edges/model=[^/]+\.npy|scratch/methods/[^/]+/model=[^/]+\.npz"
     r"|figures/[^/]+\.svg"
 )
+# What other commands write, of which no run is cleared.
+_OF_OTHERS = re.compile(
+    r"(layers|lambda|accuracies|probes|losses|wins)\.parquet"
+    r"|(accuracy|splits|training|summary|quality)\.csv|(default|accuracy|training|zoo)\.yaml"
+)
 _BEING_WRITTEN = re.compile(rf"((?:[^/]+/)*)\.([^/]+)\.\d+{re.escape(TEMPORARY)}")
 
 # What a run that was killed early may have written, run.json of these last.
@@ -37,8 +42,9 @@ def is_own(path: str) -> bool:
 
 
 def is_left_over(path: str) -> bool:
-    """True for what a killed process left of writing a file of a run."""
-    return _final(path) != path and is_own(path)
+    """True for what a killed process left of writing a file of ours."""
+    final = _final(path)
+    return final != path and (is_own(path) or _OF_OTHERS.fullmatch(final) is not None)
 
 
 def _final(path: str) -> str:
@@ -53,6 +59,8 @@ def check_folder(folder: Folder, job: Job, zoo: Zoo, fresh: bool) -> None:
     earlier, damaged = None, False
     try:
         earlier = records.read_record(folder)
+    except records.OtherKindError as error:
+        raise InputError(f"{error}; choose another --out") from error
     except InputError:
         if not fresh:
             raise
@@ -92,6 +100,26 @@ def _told(model: Mapping[str, Any]) -> dict[str, Any]:
     if "weights" in told:
         told["weights"] = PurePath(str(told["weights"])).name
     return told
+
+
+_SWEPT = ("", "comparison", "figures", "scratch")
+"""Where files are being written, but for the shards: those are looked through by a run."""
+
+
+def sweep(folder: Folder) -> None:
+    """Delete what killed processes left half-written in a local folder. Whoever calls holds its
+    lock, so that none of it is being written now.
+    """
+    place = folder.local
+    if place is None:
+        return
+    left = []
+    for name in _SWEPT:
+        if not (place / name).is_symlink():
+            below = (place / name).rglob(f"*{TEMPORARY}") if name else place.glob(f"*{TEMPORARY}")
+            left += [path for path in below if not path.is_dir()]
+    paths = (path.relative_to(place).as_posix() for path in left)
+    folder.delete([path for path in paths if is_left_over(path)])
 
 
 def clear(folder: Folder) -> None:

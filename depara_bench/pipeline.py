@@ -17,7 +17,7 @@ from depara_bench.check import Checked, check_models
 from depara_bench.check import Shared as CheckShared
 from depara_bench.engine import Engine, Resources, Task
 from depara_bench.engine.local import LocalEngine
-from depara_bench.errors import InputError, RunError
+from depara_bench.errors import InputError, RunError, StopError, begun
 from depara_bench.loaders.weights import file_sha256
 from depara_bench.methods import compute, resolve, task_count
 from depara_bench.plan import (
@@ -42,7 +42,7 @@ from depara_bench.reduce import (
 )
 from depara_bench.shards import Origin, check_origin, fingerprint, shard_path
 from depara_bench.storage import Folder
-from depara_bench.tables import write_table
+from depara_bench.tables import encode
 from depara_bench.terminal import Terminal
 from depara_bench.worker import Extractor, ModelBlock, Shared, file_hash
 from depara_bench.zoo import RUNS_CODE, AnySpec
@@ -62,7 +62,9 @@ def stage(record: Record, name: str, terminal: Terminal) -> Iterator[None]:
 
 
 def new_record(plan: Plan, engine: Engine) -> Record:
-    """The record of a run that starts now."""
+    """The record of a run that starts now. What an earlier one noted of its tables stays, for as
+    long as they do.
+    """
     models = [
         {
             **model.model_dump(mode="json", exclude_none=True),
@@ -72,6 +74,7 @@ def new_record(plan: Plan, engine: Engine) -> Record:
     ]
     return {
         "schema": records.SCHEMA,
+        "kind": records.RUN,
         "status": "running",
         "started": records.now(),
         "job": plan.job.model_dump(mode="json", by_alias=True),
@@ -93,6 +96,7 @@ def new_record(plan: Plan, engine: Engine) -> Record:
         "failures": [],
         "zeros": {},
         "attribution_notes": {},
+        records.TABLES: dict((records.read_record(plan.folder) or {}).get(records.TABLES, {})),
     }
 
 
@@ -159,11 +163,15 @@ def check_shards(folder: Folder, record: Mapping[str, Any], terminal: Terminal) 
     Raises RunError naming one that is missing, or belongs to something else.
     """
     size, count = record["job"]["block_size"], record["probe"]["count"]
-    shards = [
-        (model["name"], block, model["fingerprint"], first)
-        for model in records.completed(record)
-        for block, first in enumerate(range(0, count, size))
-    ]
+    there = set(folder.files("shards"))
+    shards = []
+    # However many run.json speaks of, the first that is missing ends it.
+    for model in records.completed(record):
+        for block, first in enumerate(range(0, count, size)):
+            if (path := shard_path(model["name"], block)) not in there:
+                raise RunError(f"{folder.uri}/{path}: is missing; run 'depara-bench extract'")
+            images = range(first, min(first + size, count))
+            shards.append((model["name"], block, model["fingerprint"], images))
     progress = terminal.progress("verify", len(shards), "shards")
     with progress as advance, ThreadPoolExecutor() as pool:
         for _ in pool.map(lambda shard: check_origin(folder, *shard), shards):
@@ -188,7 +196,7 @@ def reduce_stage(folder: Folder, record: Record, engine: Engine, terminal: Termi
         # One tile is one task a method: sending it to a worker costs more than doing it.
         engine = LocalEngine()
     similar, scores = resolve(job.get("methods", ()))
-    labels = labelling.read(folder, images) if scores else {}
+    labels = labelling.read(folder, images, record) if scores else {}
     if scores and not labels:
         raise InputError(f"{folder.uri}/{labelling.PATH}: is missing; run 'depara-bench run' again")
     blocks, resources = (
@@ -197,7 +205,7 @@ def reduce_stage(folder: Folder, record: Record, engine: Engine, terminal: Termi
     )
     tasks = len(reduce_tasks(models, methods)) + -(-len(models) // 8)
     tasks += task_count(len(models), similar, scores)
-    with terminal.progress("reduce", tasks, "tasks") as advance:
+    with terminal.progress("reduce", tasks, "tasks") as advance, begun(StopError):
         similarities = reduce(
             folder,
             models,
@@ -238,8 +246,9 @@ def reduce_stage(folder: Folder, record: Record, engine: Engine, terminal: Termi
         methods=methods,
         weight=job["lambda"],
     )
-    write_table(folder, "affinity.parquet", affinity)
-    write_table(folder, "rankings.parquet", rank_sources(affinity))
+    made = {"affinity.parquet": affinity, "rankings.parquet": rank_sources(affinity)}
+    with begun():
+        records.keep(folder, record, {path: encode(table) for path, table in made.items()})
 
 
 def _reasons(record: Record) -> str:
@@ -311,9 +320,10 @@ def run_extraction(plan: Plan, engine: Engine, terminal: Terminal) -> Record:
         terminal.say(line)
     if plan.job.labels is not None:
         with stage(record, "labels", terminal):
-            record["labels"] = keep_labels(plan)
+            keep_labels(plan, record)
     records.write_record(plan.folder, record)
-    with stage(record, "extract", terminal):
+    # An engine that cannot start is input; a worker that calls for a stop (a full disk) has begun.
+    with stage(record, "extract", terminal), begun(StopError):
         extract_stage(plan, missing, engine, record, terminal)
     return record
 
@@ -376,8 +386,8 @@ def _told(notes: Record) -> list[str]:
     ]
 
 
-def keep_labels(plan: Plan) -> str:
-    """Write the labels of the probe images into the run folder, and say of what they are (a hash);
+def keep_labels(plan: Plan, record: Record) -> None:
+    """Write the labels of the probe images into the run folder, and note of what they are (a hash);
     what is there and is of the same is kept.
     """
     targets = list(plan.zoo.with_role("target"))
@@ -385,8 +395,9 @@ def keep_labels(plan: Plan) -> str:
     key = fingerprint(source=plan.job.labels, probe=plan.probe.sha256, targets=targets, given=given)
     earlier = records.read_record(plan.folder) or {}
     with suppress(InputError):  # damaged: written anew
-        if earlier.get("labels") == key and labelling.read(plan.folder, len(plan.probe)):
-            return key
+        if earlier.get("labels") == key and labelling.read(plan.folder, len(plan.probe), earlier):
+            record["labels"] = key
+            return
     labels = plan.labels
     if labels is None:
         from depara_bench.rooms.probe_labels import scene_labels
@@ -394,8 +405,8 @@ def keep_labels(plan: Plan) -> str:
         probe = plan.job.probe
         assert isinstance(probe, RoomsProbe)  # the job was checked
         labels = scene_labels(probe.seed, probe.count, probe.style, targets)
-    labelling.write(plan.folder, labels)
-    return key
+    record["labels"] = key
+    records.keep(plan.folder, record, {labelling.PATH: labelling.encode(labels)})
 
 
 def _notes(plan: Plan, checked: list[Checked]) -> dict[str, Any]:

@@ -8,31 +8,35 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from pydantic import Field, ValidationInfo, field_validator
 
 from depara_bench import record as records
-from depara_bench.compare import EVALUATION, compare_run
+from depara_bench.compare import EVALUATION, compare_run, find_default
 from depara_bench.config import Strict, apply_overrides, read_yaml, validate
 from depara_bench.engine import Engine
-from depara_bench.errors import path_errors
+from depara_bench.errors import InputError, begun, path_errors
 from depara_bench.evaluate import compare_sentence
 from depara_bench.intervals import ROUNDING, Limits
 from depara_bench.job import Finite, JobFile, find_job, load_job
 from depara_bench.judge import overall
 from depara_bench.probe import Probe, ProbeSpec, load_probe
 from depara_bench.report.probes import probes_report
-from depara_bench.run import report_run, run
+from depara_bench.run import locked, report_run, run
 from depara_bench.simultaneous import paired
 from depara_bench.storage import Folder
-from depara_bench.tables import read_table, write_table
+from depara_bench.tables import encode, read_table
 from depara_bench.terminal import Terminal
-from depara_bench.zoo import Name, find_manifest
+from depara_bench.truth.table import read_truth
+from depara_bench.zoo import Name, find_manifest, load_zoo
 
+KIND: records.Kind = "probes"
 TABLE = "probes.parquet"
 METRICS: tuple[tuple[str, int | None], ...] = (("p@k", 1), ("p@k", 5), ("spearman", None))
 
@@ -96,10 +100,66 @@ def _absolute(key: str, value: object, text: str) -> object:
         return str(Path(text.strip()).expanduser().resolve()) if is_path and value else value
 
 
-def run_probes(file: ProbesFile, out: str, engine: Engine, terminal: Terminal) -> pd.DataFrame:
-    """Run, compare and report each probe set in `out`/<its name>; write the table of all, and its
-    pages. Returns the table; see `probes_table`. What is there and fits is not computed again.
+def run_probes(
+    file: ProbesFile, out: str, engine: Engine, terminal: Terminal
+) -> tuple[pd.DataFrame, records.Record]:
+    """Run, compare and report each probe set in `out`/<its name>; write the table of all, its pages
+    and its record. Returns the table, see `probes_table`, and the record. What is there and fits is
+    not computed again.
     """
+    folder, started, truth = Folder(out), records.now(), _find_truth(file)
+    runs = _runs(file)
+    # All probe sets are read before the first run starts: a mistake in the last is known at once.
+    thumbnails = {
+        name: _thumbnails(load_probe(one.job.probe, one.base)) for name, one in runs.items()
+    }
+    with locked(folder):
+        noted = records.read_earlier(folder, KIND, TABLE).get(records.TABLES, {})
+        evaluations: dict[str, pd.DataFrame] = {}
+        done: list[records.Record] = []
+        for name, one in runs.items():
+            terminal.say(f"probe set '{name}'")
+            below = folder.below(name)
+            with begun() if evaluations else nullcontext():
+                record = run(one, below, engine, terminal)
+            with begun():
+                compare_run(below, record, truth, terminal, replicates=0)
+                report_run(below, record, terminal)
+                evaluations[name] = read_table(below, EVALUATION, record)
+            done.append(record)
+        failures = [failure for record in done for failure in record["failures"]]
+        table = probes_table(evaluations)
+        record = {
+            "schema": records.SCHEMA,
+            "kind": KIND,
+            "status": "partial" if failures else "done",
+            "started": started,
+            "finished": records.now(),
+            "job": file.job.model_dump(mode="json"),
+            "versions": records.versions(),
+            "engine": {"name": engine.name},
+            "failures": failures,
+            "thumbnails": thumbnails,
+            records.TABLES: dict(noted),
+        }
+        with begun():
+            records.keep(folder, record, {TABLE: encode(table)})
+            _write_pages(folder, record, table)
+    return table, record
+
+
+def _find_truth(file: ProbesFile) -> str:
+    """The name or path of the truth, which can be read. Raises InputError where it cannot."""
+    truth = file.job.truth
+    if truth is None:
+        zoo = load_zoo(find_manifest(file.base.job.zoo, file.base.base))
+        truth = find_default({"zoo": {"name": zoo.name}})
+    read_truth(truth, Path())
+    return truth
+
+
+def _runs(file: ProbesFile) -> dict[str, JobFile]:
+    """The job of each probe set, by its name."""
     zoo, manifest = file.base.job.zoo, find_manifest(file.base.job.zoo, file.base.base)
     if zoo.endswith((".yaml", ".yml")):  # a path is meant from the base job, not from this one
         zoo = str(manifest)
@@ -109,25 +169,41 @@ def run_probes(file: ProbesFile, out: str, engine: Engine, terminal: Terminal) -
         named = f"{file.job.name}-{name}"
         fields = {"name": named, "zoo": zoo, "probe": probe, "lambda_": weight}
         runs[name] = JobFile(file.base.job.model_copy(update=fields), file.path)
-    # All probe sets are read before the first run starts: a mistake in the last is known at once.
-    thumbnails = {
-        name: _thumbnails(load_probe(one.job.probe, one.base)) for name, one in runs.items()
-    }
-    evaluations: dict[str, pd.DataFrame] = {}
-    for name, one in runs.items():
-        terminal.say(f"probe set '{name}'")
-        folder = Folder(f"{out}/{name}")
-        record = run(one, folder, engine, terminal)
-        compare_run(folder, record, file.job.truth, terminal, replicates=0)
-        report_run(folder, record, terminal)
-        evaluations[name] = read_table(folder, EVALUATION)
-    table = probes_table(evaluations)
-    folder = Folder(out)
-    write_table(folder, TABLE, table)
-    html, markdown = probes_report(file.job.name, table, thumbnails, records.now())
-    folder.write("report.md", markdown.encode())
-    folder.write("report.html", html.encode())
-    return table
+    return runs
+
+
+class _Job(records.Part):
+    name: Name
+
+
+class _Record(records.Base):
+    """What of run.json a report is made of."""
+
+    status: str
+    finished: str
+    job: _Job
+    failures: list[dict[str, str]]
+    thumbnails: dict[str, list[str]]
+
+
+def report_probes(folder: Folder) -> records.Record:
+    """Write the report on several probe sets once more, from its table; those of the probe sets are
+    reports of their own. Returns its record. Raises InputError where something is damaged.
+    """
+    record = records.read_record(folder, KIND, _Record)
+    if record is None:
+        raise InputError(records.none_there(folder))
+    _write_pages(folder, record, read_table(folder, TABLE, record, KIND))
+    return record
+
+
+def _write_pages(folder: Folder, record: Mapping[str, Any], table: pd.DataFrame) -> None:
+    html, markdown = probes_report(
+        record["job"]["name"], table, record["thumbnails"], record["finished"]
+    )
+    with begun():
+        folder.write("report.md", markdown.encode())
+        folder.write("report.html", html.encode())
 
 
 def probes_table(evaluations: Mapping[str, pd.DataFrame], seed: int = 0) -> pd.DataFrame:
@@ -143,7 +219,7 @@ def probes_table(evaluations: Mapping[str, pd.DataFrame], seed: int = 0) -> pd.D
     alike = {
         pair
         for pair in apart["spearman", None]
-        if all((found[pair].abs() <= ROUNDING).all() for found in apart.values())
+        if all((f[pair].abs() <= ROUNDING).all() for f in apart.values() if pair in f)
     }
     frames = []
     for key, found in apart.items():
@@ -209,7 +285,7 @@ def _paired(
                 for place, (_, probe) in enumerate(apart)
             ],
         }
-    )
+    ).astype({"method": object, "probe": object, "sentence": object})
 
 
 def _by_target(evaluation: pd.DataFrame, metric: str, k: int | None) -> pd.DataFrame:

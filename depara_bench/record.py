@@ -1,14 +1,19 @@
-"""run.json: what a run was, is and has done. Written whole, read with suspicion."""
+"""run.json: what a run was, is and has done. Written whole, read with suspicion.
+
+It holds a checksum of itself, and those of the files that are read again; so a bit that tipped over
+on the disk is one line and no other number.
+"""
 
 from __future__ import annotations
 
 import json
 import platform
+import zlib
 from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from importlib import metadata
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, ConfigDict, Field
 
@@ -19,7 +24,22 @@ from depara_bench.zoo import Name, Role
 
 PATH = "run.json"
 SCHEMA = 1
-DAMAGED = "is damaged, or no record of 'depara-bench run'; start over with --fresh"
+CHECKSUM = "checksum"
+TABLES = "tables"
+
+Kind = Literal["run", "layers", "probes"]
+RUN: Kind = "run"
+
+_MEND = {
+    "run": "is damaged, or no record of 'depara-bench run'; start over with --fresh",
+    "layers": "is damaged; run 'depara-bench layers' again",
+    "probes": "is damaged; run 'depara-bench probes' again",
+}
+_HELD = {
+    "run": "a run (kind 'run'): 'depara-bench run', 'extract', 'reduce', 'compare' and 'report'",
+    "layers": "a layer selection (kind 'layers'): 'depara-bench layers' and 'report'",
+    "probes": "a run on several probe sets (kind 'probes'): 'depara-bench probes' and 'report'",
+}
 _PACKAGES = (
     "depara-bench", "torch", "torchvision", "numpy", "pandas", "pyarrow", "scipy", "ray",
     "scikit-learn", "zennit", "captum",
@@ -93,10 +113,17 @@ class _Cost(Part):
     peak_mb: float | None = None
 
 
-class _Run(Part):
-    """Fields that a run gets only later, or did not always have, need not be there."""
+class Base(Part):
+    """What the records of all kinds of runs hold; earlier versions wrote no kind and no tables."""
 
     schema_: int = Field(alias="schema", ge=SCHEMA, le=SCHEMA)
+    kind: Kind = RUN
+    tables: dict[str, list[str]] = Field(default={})
+
+
+class _Run(Base):
+    """Fields that a run gets only later, or did not always have, need not be there."""
+
     job: _Job
     zoo: _Zoo
     probe: _Probe
@@ -132,16 +159,60 @@ def now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
+def checksum(content: bytes | memoryview) -> str:
+    """CRC-32 of a file's bytes, in hexadecimal."""
+    return f"{zlib.crc32(content):08x}"
+
+
 def write_record(folder: Folder, record: Mapping[str, Any]) -> None:
-    """Write run.json, whole or not at all."""
-    text = json.dumps(record, indent=1, ensure_ascii=False)
+    """Write run.json, whole or not at all, with a checksum of itself."""
+    rest = {key: value for key, value in record.items() if key != CHECKSUM}
+    text = json.dumps(rest | {CHECKSUM: _own_checksum(rest)}, indent=1, ensure_ascii=False)
     # A file name that is not UTF-8 holds characters that only a \u of JSON can carry.
     folder.write(PATH, text.encode(errors="backslashreplace") + b"\n")
 
 
-def read_json(folder: Folder, path: str, kind: type[Part], damaged: str) -> Record | None:
-    """The JSON object in a file of a run folder, checked as a `kind`; None where there is no file.
-    Raises InputError, beginning with `damaged`.
+def _own_checksum(record: Mapping[str, Any]) -> str:
+    """Of the values, however they are laid out and escaped, as they come back from JSON."""
+    read = json.loads(json.dumps(record))
+    return checksum(json.dumps(read, sort_keys=True, separators=(",", ":")).encode())
+
+
+def keep(folder: Folder, record: Record, contents: Mapping[str, bytes]) -> None:
+    """Write files that are read again, in this order, and note their checksums in run.json.
+
+    Until all are written, run.json allows for what was there and for what comes: whenever a process
+    is killed, each file fits it.
+    """
+    noted: dict[str, list[str]] = record.setdefault(TABLES, {})
+    coming = {path: checksum(content) for path, content in contents.items()}
+    before = {path: [*noted[path], coming[path]] for path in coming if path in noted}
+    if before:
+        write_record(folder, record | {TABLES: noted | before})
+    for path, content in contents.items():
+        folder.write(path, content)
+    noted.update({path: [one] for path, one in coming.items()})
+    write_record(folder, record)
+
+
+def verify(record: Mapping[str, Any] | None, path: str, content: bytes) -> None:
+    """Raise ValueError when a file is not as run.json notes it. Without a record, or a note in it
+    (an earlier version wrote none), there is nothing to go by.
+    """
+    noted = (record or {}).get(TABLES, {}).get(path)
+    if noted is not None and checksum(content) not in noted:
+        raise ValueError("its checksum is not the one in run.json")
+
+
+def read_json(
+    folder: Folder,
+    path: str,
+    kind: type[Part],
+    damaged: str,
+    record: Mapping[str, Any] | None = None,
+) -> Record | None:
+    """The JSON object in a file of a run folder, checked as a `kind`, and by what the record of the
+    run notes of it; None where there is no file. Raises InputError, beginning with `damaged`.
     """
     content = folder.read(path)
     if content is None:
@@ -152,19 +223,76 @@ def read_json(folder: Folder, path: str, kind: type[Part], damaged: str) -> Reco
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: {error}") from error
     validate(kind, found, where)
+    try:
+        verify(record, path, content)
+    except ValueError as error:
+        raise InputError(f"{where}: {error}") from error
     return dict(found)
 
 
-def read_record(folder: Folder) -> Record | None:
-    """The record of a run folder; None when there is none. Raises InputError when it is damaged."""
-    return read_json(folder, PATH, _Run, DAMAGED)
+class OtherKindError(InputError):
+    """The folder holds a run of another kind than the one that is asked for."""
+
+
+def read_kind(folder: Folder) -> Kind | None:
+    """Which kind of run a folder holds; None where there is no run.json. Raises InputError when it
+    is damaged.
+    """
+    record = read_json(folder, PATH, Part, _MEND[RUN])
+    return None if record is None else _kind(record)
+
+
+def read_record(folder: Folder, kind: Kind = RUN, part: type[Part] = _Run) -> Record | None:
+    """The record of a run folder, checked as a `part`; None when there is none.
+
+    Raises InputError when it is damaged, OtherKindError when the folder holds another kind of run.
+    """
+    record = read_json(folder, PATH, Part, _MEND[kind])
+    if record is None:
+        return None
+    held = _kind(record)
+    if held != kind:
+        raise OtherKindError(f"{folder.uri}: holds {_HELD[held]} work on it, and no other command")
+    where = f"{folder.uri}/{PATH}: {_MEND[kind]}"
+    validate(part, record, where)
+    noted = record.pop(CHECKSUM, None)  # earlier versions wrote none
+    if noted is not None and noted != _own_checksum(record):
+        raise InputError(f"{where}: its values are not those that were written (checksum)")
+    return record
+
+
+def read_earlier(folder: Folder, kind: Kind, table: str) -> Record:
+    """The record of the run that is made anew in this folder; empty where there is none, or a
+    damaged one beside `table`, by which the folder is known to be of that kind.
+
+    Raises InputError for a folder that holds something else.
+    """
+    try:
+        return read_record(folder, kind, Base) or {}
+    except OtherKindError as error:
+        raise InputError(f"{error}; choose another --out") from error
+    except InputError as error:
+        if folder.read(table) is None:
+            raise InputError(f"{error}; or choose another --out") from error
+        return {}
+
+
+def _kind(record: Mapping[str, Any]) -> Kind:
+    """The kind of a record; of an earlier version, which did not say it, by what is in it. Of one
+    that says nonsense, a run's: which is then found to be damaged.
+    """
+    told = record.get("kind", "layers" if "target_layer" in record else RUN)
+    return next((kind for kind in get_args(Kind) if kind == told), RUN)
 
 
 def need_record(folder: Folder) -> Record:
     """The record of a run folder. Raises InputError when there is none."""
     record = read_record(folder)
     if record is None:
-        raise InputError(
-            f"{folder.uri}: holds no run (there is no {PATH}); make one with 'depara-bench run'"
-        )
+        raise InputError(none_there(folder))
     return record
+
+
+def none_there(folder: Folder) -> str:
+    """What is said of a folder without run.json."""
+    return f"{folder.uri}: holds no run (there is no {PATH}); make one with 'depara-bench run'"

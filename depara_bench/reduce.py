@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_limits
 
 from depara_bench.engine import Engine, Resources, Slot, Task
 from depara_bench.engine.cost import Cost, Costed, highest
-from depara_bench.errors import RunError
+from depara_bench.errors import RunError, begun
 from depara_bench.shards import read_column, read_groups
 from depara_bench.similarity.edges import correlations, edge_ranks
 from depara_bench.similarity.nodes import CosineSum, cosine_sum
@@ -178,7 +178,8 @@ def reduce(
             zeros.update(zip(task.payload.models, ranked[task.key].value, strict=True))
         results = run(pairs := reduce_tasks(models, methods, tile))
     finally:
-        folder.delete_folder("scratch")
+        with begun():
+            folder.delete_folder("scratch")
     index = {model: i for i, model in enumerate(models)}
     found: dict[str, Similarity] = {}
     for what in (EDGES, *methods):

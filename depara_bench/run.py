@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from depara_bench import pipeline
 from depara_bench import record as records
 from depara_bench.engine import Engine
-from depara_bench.errors import InputError, path_errors
+from depara_bench.errors import InputError, begun, path_errors
 from depara_bench.job import JobFile
-from depara_bench.owned import LOCK, clear
+from depara_bench.owned import LOCK, clear, sweep
 from depara_bench.plan import make_plan
 from depara_bench.record import Record
 from depara_bench.report import write_report
@@ -40,8 +40,9 @@ def run(
     """
     with locked(folder):
         record = _extract(jobfile, folder, engine, terminal, fresh, allow_code)
-        reduce_run(folder, record, engine, terminal)
-        report_run(folder, record, terminal)
+        with begun():
+            reduce_run(folder, record, engine, terminal)
+            report_run(folder, record, terminal)
     return record
 
 
@@ -77,7 +78,8 @@ def _extract(
         if started is not None:
             records.write_record(folder, started | {"status": "interrupted"})
         raise
-    records.write_record(folder, record)
+    with begun():
+        records.write_record(folder, record)
     return record
 
 
@@ -87,20 +89,23 @@ def reduce_run(folder: Folder, record: Record, engine: Engine, terminal: Termina
         pipeline.reduce_stage(folder, record, engine, terminal)
     record["status"] = "partial" if record["failures"] else "done"
     record["finished"] = records.now()
-    records.write_record(folder, record)
+    with begun():
+        records.write_record(folder, record)
 
 
 def report_run(folder: Folder, record: Record, terminal: Terminal) -> None:
     """The report of a run folder, from the tables in it."""
     with pipeline.stage(record, "report", terminal), terminal.waiting("report"):
         write_report(folder)
-    records.write_record(folder, record)
+    with begun():
+        records.write_record(folder, record)
 
 
 @contextmanager
 def locked(folder: Folder) -> Iterator[None]:
     """Hold a local run folder alone; it is made if it is not there, and gone again if the job
-    turns out to be a mistake. The lock goes with the process, however that ends.
+    turns out to be a mistake. The lock goes with the process, however that ends; what a killed one
+    left half-written is swept.
 
     Raises InputError when another process holds it. Object stores have no locks: there, two runs
     of one job write the same bytes.
@@ -126,6 +131,7 @@ def locked(folder: Folder) -> Iterator[None]:
                 f" another --out"
             ) from error
         held = True
+        sweep(folder)
         yield
     except InputError:
         if held and new:

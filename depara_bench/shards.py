@@ -173,14 +173,15 @@ def read_origin(
     return origin if whole else None
 
 
-def check_origin(folder: Folder, model: str, block: int, key: str, first: int) -> None:
-    """Raise RunError unless the shard was made from what `key` says and begins with image `first`:
-    a look at its footer and its index, where `read_origin` reads it all.
+def check_origin(folder: Folder, model: str, block: int, key: str, images: range) -> None:
+    """Raise RunError unless the shard was made from what `key` says and is of those images: a look
+    at its footer and its index, where `read_origin` reads it all.
     """
     path = shard_path(model, block)
     with _reading(folder, path) as file:
         index = file.read(["index"], use_threads=False)["index"].to_numpy()
-        if _metadata(file).get("depara.fingerprint") != key or not len(index) or index[0] != first:
+        same = len(index) == len(images) and index[0] == images[0] and index[-1] == images[-1]
+        if _metadata(file).get("depara.fingerprint") != key or not same:
             raise RunError(
                 f"{folder.uri}/{path}: belongs to another model, block or job; run again and it is"
                 f" computed anew"

@@ -5,12 +5,15 @@ since it was written.
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from depara_bench import record as records
 from depara_bench.errors import InputError
 from depara_bench.storage import Folder
 
@@ -50,44 +53,99 @@ _OF_COMPARE = {
     ],
     "comparison/fusion.parquet": _full(_TEXT, "target", "methods"),
 }  # fmt: skip
-_COLUMNS = _OF_REDUCE | _OF_COMPARE
+_PROBES = {
+    "probes.parquet": [
+        *_full(_TEXT, "method", "probe", "metric", "sentence"), *_gaps(_COUNT, "k"),
+        *_full(_NUMBER, "value"), *_BARS, *_gaps(_NUMBER, "difference", "difference_low"),
+        *_gaps(_NUMBER, "difference_high", "joint_low", "joint_high"),
+    ],
+}  # fmt: skip
+_LAYERS = {
+    "layers.parquet": [
+        *_full(_TEXT, "method", "source", "layer"), *_full(_COUNT, "depth"),
+        *_gaps(_TEXT, "fraction"), *_gaps(_NUMBER, "lambda"), *_full(_NUMBER, "value"), *_BARS,
+    ],
+    "evaluation.parquet": [
+        *_full(_TEXT, "source", "fraction", "method", "metric"), *_gaps(_NUMBER, "lambda"),
+        *_full(_NUMBER, "value"), *_BARS, *_full(_NUMBER, "seed_low", "seed_high"),
+        *_gaps(_TEXT, "layer"),
+    ],
+    "lambda.parquet": _full(_TEXT, "source", "fraction", "metric")
+    + _full(_NUMBER, "lambda", "value"),
+    "accuracies.parquet": _full(_TEXT, "source", "layer", "fraction")
+    + _full(_COUNT, "measurement") + _full(_NUMBER, "accuracy"),
+}  # fmt: skip
+_COLUMNS: Mapping[records.Kind, Mapping[str, list[pa.Field]]] = {
+    "run": _OF_REDUCE | _OF_COMPARE, "layers": _LAYERS, "probes": _PROBES,
+}  # fmt: skip
 
 
 def write_table(folder: Folder, path: str, table: pd.DataFrame) -> None:
-    """A small table as Parquet, whole or not at all."""
+    """A small table as Parquet, whole or not at all. One that is read again is kept (`records.keep`
+    of what `encode` makes), so that it can be checked.
+    """
+    folder.write(path, encode(table))
+
+
+def encode(table: pd.DataFrame) -> bytes:
+    """A small table as the bytes of a Parquet file, whose pages have checksums."""
     sink = io.BytesIO()
     strings = {name: pa.string() for name in ("method", "target", "source", "truth", "metric")}
     found = pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(None)
     schema = pa.schema([pa.field(f.name, strings.get(f.name, f.type)) for f in found.schema])
-    pq.write_table(found.cast(schema), sink)
-    folder.write(path, sink.getbuffer())
+    pq.write_table(found.cast(schema), sink, write_page_checksum=True)
+    return sink.getvalue()
 
 
-def read_table(folder: Folder, path: str) -> pd.DataFrame:
+def read_table(
+    folder: Folder,
+    path: str,
+    record: Mapping[str, Any] | None = None,
+    kind: records.Kind = records.RUN,
+) -> pd.DataFrame:
     """A table that has to be there. Raises InputError when it is missing or damaged."""
-    table = read(folder, path)
+    table = read(folder, path, record, kind)
     if table is None:
-        raise InputError(f"{folder.uri}/{path}: is missing; run 'depara-bench reduce' first")
+        command = _maker(path, kind)
+        raise InputError(f"{folder.uri}/{path}: is missing; run 'depara-bench {command}' first")
     return table
 
 
-def read(folder: Folder, path: str) -> pd.DataFrame | None:
-    """A table of a run; None where there is none. Raises InputError when it is damaged."""
+def read(
+    folder: Folder,
+    path: str,
+    record: Mapping[str, Any] | None = None,
+    kind: records.Kind = records.RUN,
+) -> pd.DataFrame | None:
+    """A table of a run; None where there is none. Raises InputError when it is damaged: by itself,
+    or, where the record of the run is given, by what that notes of it.
+    """
     content = folder.read(path)
     if content is None:
         return None
     try:
-        return _checked(content, path)
+        table = _checked(content, path, kind)
+        records.verify(record, path, content)
     except Exception as error:  # what is read from a damaged footer can be wrong in any way
-        command = "reduce" if path in _OF_REDUCE else "compare"
+        told = " ".join(str(error).split())
         raise InputError(
-            f"{folder.uri}/{path}: is damaged ({error}); run 'depara-bench {command}' again"
+            f"{folder.uri}/{path}: is damaged ({told}); run 'depara-bench {_maker(path, kind)}'"
+            f" again"
         ) from error
+    return table
 
 
-def _checked(content: bytes, path: str) -> pd.DataFrame:
-    table = pq.ParquetFile(pa.BufferReader(content)).read()
-    fields = list(_COLUMNS[path])
+def _maker(path: str, kind: records.Kind) -> str:
+    """The command that writes a table."""
+    if kind != records.RUN:
+        return kind
+    return "reduce" if path in _OF_REDUCE else "compare"
+
+
+def _checked(content: bytes, path: str, kind: records.Kind) -> pd.DataFrame:
+    with pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True) as file:
+        table = file.read()
+    fields = list(_COLUMNS[kind][path])
     if path == "affinity.parquet":
         if not table.num_rows:
             raise ValueError("holds no pair")

@@ -19,12 +19,13 @@ from depara_bench.compare import compare
 from depara_bench.engine import Resources
 from depara_bench.engine.local import LocalEngine
 from depara_bench.intervals import Limits, mean_interval
+from depara_bench.record import keep
 from depara_bench.reduce import affinity_table, rank_sources, reduce
 from depara_bench.report import write_report
 from depara_bench.shards import Shard, encode_shard, read_column, shard_path
 from depara_bench.storage import Folder
 from depara_bench.sweep import LAMBDAS, Judge
-from depara_bench.tables import write_table
+from depara_bench.tables import encode, write_table
 from depara_bench.terminal import Terminal
 from depara_bench.truth.table import from_table, read_truth, with_seeds, write_truth
 
@@ -495,7 +496,8 @@ def test_the_command_and_its_report(command: Command, tmp_path: Path):
     )
     # Other affinities than were judged: the report says so and shows no scores.
     affinity = table_of(folder, "affinity.parquet")
-    write_table(folder, "affinity.parquet", affinity.assign(value=affinity["value"] * 0.5))
+    halved = encode(affinity.assign(value=affinity["value"] * 0.5))
+    keep(folder, record_of(folder), {"affinity.parquet": halved})
     assert command("report", tmp_path / "run").code == 0
     text = (tmp_path / "run" / "report.md").read_text()
     assert "compare` again" in text and "Method against method" not in text

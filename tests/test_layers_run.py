@@ -162,6 +162,19 @@ def test_a_run_writes_its_tables(finished: Path):
     assert record["probe"]["count"] == 12
 
 
+def test_the_report_is_written_again_from_the_tables(
+    command: Command, finished: Path, tmp_path: Path
+):
+    out = Path(shutil.copytree(finished, tmp_path / "out"))
+    pages = [*(out / "figures").iterdir(), out / "report.html", out / "report.md"]
+    before = {path: path.read_bytes() for path in pages}
+    for path in pages:
+        path.unlink()
+    assert command("report", out, "-q").code == 0
+    assert {path: path.read_bytes() for path in pages} == before
+    assert set((out / "figures").iterdir()) == {p for p in pages if p.suffix == ".svg"}
+
+
 def test_a_run_is_judged_by_the_measured_accuracies(finished: Path, trained: Path):
     found = pd.read_parquet(finished / "evaluation.parquet")
     accuracy = pd.read_csv(trained / "accuracy.csv", keep_default_na=False)

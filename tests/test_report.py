@@ -435,9 +435,11 @@ def test_intervals_are_shown(tmp_path):
 
 def test_missing_and_damaged_input(tmp_path):
     run = make_run(tmp_path, ["a", "b"], ["a"])
+    record = (run / "run.json").read_text()
     (run / "run.json").write_text("{")
     with pytest.raises(InputError, match="damaged"):
         write_report(Folder(str(run)))
+    (run / "run.json").write_text(record)
     (run / "affinity.parquet").write_bytes(b"PAR1")
     with pytest.raises(InputError, match=r"affinity\.parquet"):
         write_report(Folder(str(run)))

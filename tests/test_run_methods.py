@@ -23,7 +23,7 @@ from depara_bench.errors import InputError, RunError
 from depara_bench.evaluate import average_ranks
 from depara_bench.fusion import CANDIDATES, fuse, leave_out_fusion
 from depara_bench.labelled.registry import SCORES
-from depara_bench.labels import Labels, read, read_labels, write
+from depara_bench.labels import PATH, Labels, encode, read, read_labels
 from depara_bench.shards import Shard, encode_shard, read_column, shard_path
 from depara_bench.similarity import registry
 from depara_bench.similarity.dds import MEASURES
@@ -180,7 +180,7 @@ def test_labels_of_a_table(tmp_path: Path):
     assert found["t"].classes and set(found) == {"t", "u"}
     folder = Folder(str(tmp_path))
     numbers = {"n": Labels(np.arange(6.0).reshape(3, 2)), "t": found["t"]}
-    write(folder, numbers)
+    folder.write(PATH, encode(numbers))
     again = read(folder, 3)
     assert (again["n"].values == numbers["n"].values).all() and not again["n"].classes
     assert (again["t"].values == found["t"].values).all() and again["t"].classes

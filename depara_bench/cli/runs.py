@@ -104,15 +104,12 @@ def reduce(
 
 def report(run: RunArgument, quiet: QuietOption = False, verbose: VerboseOption = False) -> None:
     """Write report.html, report.md and the figures of a run folder, once more."""
-    from depara_bench import run as runs
-    from depara_bench.record import need_record
+    from depara_bench.again import report_again
     from depara_bench.storage import Folder
 
     terminal = Terminal(quiet, verbose)
     folder = Folder(run)
-    record = need_record(folder)
-    with runs.locked(folder):
-        runs.report_run(folder, record, terminal)
+    record = report_again(folder, terminal)
     terminal.say(f"report: {folder.uri}/report.html")
     exit_for(record)
 
@@ -135,6 +132,7 @@ def compare(
     """Judge the rankings of a run against a truth, with error bars; rewrite its report."""
     from depara_bench import run as runs
     from depara_bench.compare import compare_run
+    from depara_bench.errors import begun
     from depara_bench.record import need_record
     from depara_bench.storage import Folder
 
@@ -144,7 +142,8 @@ def compare(
     names = [name.strip() for name in methods.split(",") if name.strip()] if methods else None
     with runs.locked(folder):
         found = compare_run(folder, record, truth, terminal, replicates=replicates, methods=names)
-        runs.report_run(folder, record, terminal)
+        with begun():
+            runs.report_run(folder, record, terminal)
     if not quiet:
         table = Table("method", "P@1", "P@5", "Spearman", box=None, header_style="bold")
         for column in table.columns[1:]:
@@ -197,7 +196,7 @@ def probes(
     file = load_probes_job(job, set_ or ())
     folder = run_folder(out, file.job.name)
     with start_engine(engine, address, wait_for_nodes, terminal) as opened:
-        found = run_probes(file, folder.uri, opened, terminal)
+        found, record = run_probes(file, folder.address, opened, terminal)
     if not quiet:
         rows = found[found["metric"] == "spearman"]
         table = Table("Spearman", *file.job.probes, box=None, header_style="bold")
@@ -206,6 +205,7 @@ def probes(
             table.add_row(Text(str(method)), *(f"{by[name]:.3f}" for name in file.job.probes))
         terminal.show(table)
     terminal.show(f"report: {folder.uri}/report.html")
+    exit_for(record)
 
 
 def _show_result(record: dict[str, Any], folder: Any, terminal: Terminal) -> None:

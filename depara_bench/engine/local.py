@@ -10,7 +10,7 @@ from typing import Any
 
 from depara_bench.engine import Engine, Outcome, Resources, Slot, Task, Worker
 from depara_bench.engine.failure import answer
-from depara_bench.errors import InputError
+from depara_bench.errors import InputError, StopError
 
 
 class LocalEngine:
@@ -38,7 +38,7 @@ class LocalEngine:
                     continue
                 reply = answer(worker, task.payload)
                 if reply.kind == "stop":
-                    raise InputError(reply.value)
+                    raise StopError(reply.value)
                 failure = reply.value if reply.kind == "failed" else None
                 yield Outcome(task, value=None if failure else reply.value, error=failure)
 

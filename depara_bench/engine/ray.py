@@ -35,7 +35,7 @@ from ray.exceptions import OutOfMemoryError, RayActorError, RayError
 
 from depara_bench.engine import Engine, Outcome, Resources, Slot, Task, Worker
 from depara_bench.engine.failure import Answer, answer
-from depara_bench.errors import InputError, RunError
+from depara_bench.errors import InputError, RunError, StopError
 
 ATTEMPTS = 3
 """Times a worker may die under one task before the task's group counts as failed."""
@@ -419,8 +419,8 @@ class _Queue:
         free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
         there = ", ".join(f"{free.get(k, 0):g} of {total.get(k, 0):g} {k}s" for k in ("CPU", "GPU"))
         return (
-            f"no worker of {need.cpus} CPUs and {need.gpus:g} GPUs has started: no node has room, or"
-            f" it is busy (free in the cluster: {there})"
+            f"no worker of {need.cpus} CPUs and {need.gpus:g} GPUs has started: no node has room,"
+            f" or it is busy (free in the cluster: {there})"
         )
 
     def _take_over(self) -> None:
@@ -485,7 +485,7 @@ class _Queue:
             reply = Answer("failed", _cause(error))
         task = seat.given.pop(ref)
         if reply.kind == "stop":
-            raise InputError(reply.value)
+            raise StopError(reply.value)
         if reply.kind == "failed":
             self._failed = True
             outcomes = [Outcome(task, error=reply.value)]

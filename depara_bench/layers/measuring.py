@@ -10,6 +10,7 @@ import yaml
 
 from depara_bench import record as records
 from depara_bench.engine import Engine
+from depara_bench.errors import StopError, begun
 from depara_bench.layers.job import LayersFile
 from depara_bench.layers.measure import measure_layers
 from depara_bench.layers.train import train_networks
@@ -26,7 +27,7 @@ def train_to(
     file: LayersFile, out: Path, engine: Engine, terminal: Terminal, *, allow_code: bool = False
 ) -> pd.DataFrame:
     """Train the job's networks into `out`, see `train_networks`; the drawn scenes are deleted."""
-    with locked(Folder(str(out))), terminal.stages() as show:
+    with locked(Folder(str(out))), terminal.stages() as show, begun(StopError):
         table = train_networks(file, out, engine, allow_code=allow_code, advance=show)
         _forget_scenes(out)
     return table
@@ -48,10 +49,11 @@ def measure_to(
             table, splits = measure_layers(
                 file, out / "work", engine, allow_code=allow_code, advance=show
             )
-        for name, content in ((SPLITS, splits), (ACCURACY, table)):
-            text = content.to_csv(index=False, lineterminator="\n", float_format="%.6g")
-            folder.write(name, text.encode())
-        folder.write(SETTINGS, _settings(file).encode())
+        with begun():
+            for name, content in ((SPLITS, splits), (ACCURACY, table)):
+                text = content.to_csv(index=False, lineterminator="\n", float_format="%.6g")
+                folder.write(name, text.encode())
+            folder.write(SETTINGS, _settings(file).encode())
         _forget_scenes(out)
     return table
 

@@ -18,6 +18,24 @@ from depara_bench.report.markdown import Raw
 from depara_bench.report.render import both, moment, number, render
 from depara_bench.sweep import LAMBDAS
 
+LAYERS = "layers.parquet"
+EVALUATION = "evaluation.parquet"
+SWEEP = "lambda.parquet"
+ACCURACIES = "accuracies.parquet"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Of one source, layer by layer (K): nodes and edges; and by fraction what of the resamples is
+    drawn of depara, its ends (None where there were no resamples).
+    """
+
+    names: tuple[str, ...]
+    depths: tuple[int, ...]
+    nodes: np.ndarray
+    edges: np.ndarray
+    ends: Mapping[str, tuple[np.ndarray, np.ndarray] | None]
+
 
 @dataclass(frozen=True)
 class LayersReport:
@@ -27,13 +45,72 @@ class LayersReport:
     """
 
     record: Mapping[str, Any]
-    layers: Mapping[str, Layers]
+    layers: Mapping[str, Source]
     weights: Mapping[str, float]
     fractions: Mapping[str, float]
     accuracies: Mapping[tuple[str, str], np.ndarray]
     scratch: Mapping[str, float]
     evaluation: pd.DataFrame | None
     sweep: pd.DataFrame | None
+
+
+def from_tables(record: Mapping[str, Any], found: Mapping[str, pd.DataFrame]) -> LayersReport:
+    """What a report is made of: run.json, and the tables by the names of their files, of which all
+    but the first are there with a truth only.
+    """
+    job = record["job"]
+    layers = {
+        str(source): _source(rows) for source, rows in found[LAYERS].groupby("source", sort=False)
+    }
+    return LayersReport(
+        record=record,
+        layers=layers,
+        weights=job["lambda"],
+        fractions=job["measure"]["fractions"],
+        accuracies=_accuracies(found[ACCURACIES]) if ACCURACIES in found else {},
+        scratch=record.get("scratch", {}),
+        evaluation=found.get(EVALUATION),
+        sweep=found.get(SWEEP),
+    )
+
+
+def _source(rows: pd.DataFrame) -> Source:
+    by = {str(method): own for method, own in rows.groupby("method", sort=False)}
+    nodes, ends = by["depara-nodes"], {}
+    for fraction, own in by["depara"].groupby("fraction", sort=False):
+        low, high = (own[end].to_numpy(np.float64) for end in ("low", "high"))
+        ends[str(fraction)] = (low, high) if np.isfinite(low).all() else None
+    return Source(
+        names=tuple(nodes["layer"]),
+        depths=tuple(int(depth) for depth in nodes["depth"]),
+        nodes=nodes["value"].to_numpy(np.float64),
+        edges=by["depara-edges"]["value"].to_numpy(np.float64),
+        ends=ends,
+    )
+
+
+def accuracy_table(
+    accuracies: Mapping[tuple[str, str], np.ndarray], layers: Mapping[str, Layers]
+) -> pd.DataFrame:
+    """source, layer, fraction, measurement (int32, 1 is the first seed's), accuracy."""
+    rows = [
+        (source, layer, fraction, number_, accuracy)
+        for (source, fraction), seeds in accuracies.items()
+        for number_, own in enumerate(seeds, start=1)
+        for layer, accuracy in zip(layers[source].names, own, strict=True)
+    ]
+    columns = ["source", "layer", "fraction", "measurement", "accuracy"]
+    return pd.DataFrame(rows, columns=columns).astype({"measurement": np.int32})
+
+
+def _accuracies(table: pd.DataFrame) -> dict[tuple[str, str], np.ndarray]:
+    """Accuracies (seeds, K) by source and fraction."""
+    return {
+        (str(source), str(fraction)): rows["accuracy"]
+        .to_numpy(np.float64)
+        .reshape(int(rows["measurement"].max()), -1)
+        for (source, fraction), rows in table.groupby(["source", "fraction"], sort=False)
+    }
 
 
 def layers_report(data: LayersReport) -> dict[str, str]:
@@ -86,7 +163,7 @@ def _by_layer(data: LayersReport, source: str) -> str:
     for number_, (fraction, weight) in enumerate(data.weights.items()):
         colour = COLOURS[number_ % len(COLOURS)]
         values = found.nodes + weight * found.edges
-        low, high = _band(found.drawn_nodes + weight * found.drawn_edges)
+        low, high = found.ends[fraction] or (None, None)
         title = f"depara, λ = {weight:g} ({fraction})"
         drawn.append(_scaled(title, x, values, low, high, colour, (0, (4, 2))))
         accuracy = data.accuracies.get((source, fraction))
@@ -119,13 +196,6 @@ def _scaled(
     label = f"{title}: {number(least)} to {number(float(values.max()))}"
     marks = dash == "solid"
     return Curve(label, x, shown, below, above, colour=colour, dash=dash, marks=marks)
-
-
-def _band(drawn: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
-    if not len(drawn):
-        return None, None
-    low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
-    return low, high
 
 
 def _lambda_figures(table: pd.DataFrame) -> dict[str, str]:

@@ -6,28 +6,38 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
 from depara_bench import record as records
 from depara_bench.engine import Engine
+from depara_bench.errors import InputError, begun
 from depara_bench.layers import select as sel
 from depara_bench.layers.job import LayersFile
 from depara_bench.layers.judge import evaluate, sweep
-from depara_bench.layers.report import LayersReport, layers_report
+from depara_bench.layers.report import (
+    ACCURACIES,
+    EVALUATION,
+    LAYERS,
+    SWEEP,
+    accuracy_table,
+    from_tables,
+    layers_report,
+)
 from depara_bench.layers.truth import by_layer, from_scratch, read_accuracies
 from depara_bench.loaders.weights import file_sha256
 from depara_bench.plan import check_sizes, small_images
 from depara_bench.probe import load_probe
+from depara_bench.report.write import write_pages
 from depara_bench.run import locked
 from depara_bench.storage import Folder
-from depara_bench.tables import write_table
+from depara_bench.tables import encode, read, read_table
 from depara_bench.terminal import Terminal
 
-LAYERS = "layers.parquet"
-EVALUATION = "evaluation.parquet"
-SWEEP = "lambda.parquet"
+KIND: records.Kind = "layers"
 
 
 @dataclass(frozen=True)
@@ -63,40 +73,98 @@ def run_layers(
     truth = _truth(plan)
     seconds["check"] = round(time.perf_counter() - begin, 3)
     with locked(folder):
+        earlier = records.read_earlier(folder, KIND, LAYERS)
         begin = time.perf_counter()
         with terminal.progress("layers", 1 + 2 * len(plan.layers), "networks") as advance:
             found = sel.select(plan, engine, advance)
         seconds["similarity"] = round(time.perf_counter() - begin, 3)
         begin = time.perf_counter()
-        similarities = sel.table(found, file.job.lambda_)
-        evaluation = evaluate(found.layers, truth.accuracies, file.job.lambda_) if truth else None
-        swept = sweep(found.layers, truth.accuracies) if truth else None
+        made = _tables(file, found, truth)
         record = _record(plan, engine, started, found.zeros)
         record["seconds"] = {**seconds, "judge": round(time.perf_counter() - begin, 3)}
         record["finished"] = records.now()
-        pages = layers_report(
-            LayersReport(
-                record=record,
-                layers=found.layers,
-                weights=file.job.lambda_,
-                fractions=file.job.measure.fractions,
-                accuracies=truth.accuracies if truth else {},
-                scratch=truth.scratch if truth else {},
-                evaluation=evaluation,
-                sweep=swept,
-            )
-        )
-        write_table(folder, LAYERS, similarities)
-        if evaluation is not None and swept is not None:
-            write_table(folder, EVALUATION, evaluation)
-            write_table(folder, SWEEP, swept)
-        else:
-            folder.delete([EVALUATION, SWEEP])  # of an earlier run
-        records.write_record(folder, record)
-        for path, content in pages.items():
-            folder.write(path, content.encode("utf-8", errors="replace"))
-        folder.delete([path for path in folder.files("figures") if path not in pages])
-    return pd.DataFrame() if evaluation is None else evaluation
+        record["scratch"] = dict(truth.scratch) if truth else {}
+        with begun():
+            _write(folder, record, made, earlier)
+    return made.get(EVALUATION, pd.DataFrame())
+
+
+def _tables(
+    file: LayersFile, found: sel.Selection, truth: _Truth | None
+) -> dict[str, pd.DataFrame]:
+    """The tables by the names of their files."""
+    weights = file.job.lambda_
+    made = {LAYERS: sel.table(found, weights)}
+    if truth is not None:
+        made[EVALUATION] = evaluate(found.layers, truth.accuracies, weights)
+        made[SWEEP] = sweep(found.layers, truth.accuracies)
+        made[ACCURACIES] = accuracy_table(truth.accuracies, found.layers)
+    return made
+
+
+def _write(
+    folder: Folder,
+    record: records.Record,
+    made: Mapping[str, pd.DataFrame],
+    earlier: Mapping[str, Any],
+) -> None:
+    pages = layers_report(from_tables(record, made))
+    noted = dict(earlier.get(records.TABLES, {}))
+    absent = [path for path in (EVALUATION, SWEEP, ACCURACIES) if path not in made]
+    folder.delete(absent)  # of an earlier run
+    record[records.TABLES] = {path: sums for path, sums in noted.items() if path not in absent}
+    records.keep(folder, record, {path: encode(table) for path, table in made.items()})
+    write_pages(folder, pages)
+
+
+class _Job(records.Part):
+    name: str
+    target: str
+    activation: str
+    scalar: str
+    channels: str
+    edges: dict[str, bool | str]
+    lambda_: dict[str, float] = Field(alias="lambda")
+    measure: dict[str, Any]
+
+
+class _Record(records.Base):
+    """What of run.json a report is made of."""
+
+    status: str
+    started: str
+    finished: str
+    target_layer: str
+    job: _Job
+    probe: dict[str, Any]
+    versions: dict[str, str]
+    zeros: dict[str, int]
+    scratch: dict[str, float] = Field(default={})
+
+
+def report_layers(folder: Folder) -> records.Record:
+    """Write the report of a layer selection once more, from its tables. Returns its record.
+
+    Raises InputError where run.json or a table is damaged, or missing.
+    """
+    record = records.read_record(folder, KIND, _Record)
+    if record is None:
+        raise InputError(records.none_there(folder))
+    found = {LAYERS: read_table(folder, LAYERS, record, KIND)}
+    evaluation = read(folder, EVALUATION, record, KIND)
+    if evaluation is not None:
+        found[EVALUATION] = evaluation
+        for path in (SWEEP, ACCURACIES):
+            found[path] = read_table(folder, path, record, KIND)
+    try:
+        pages = layers_report(from_tables(record, found))
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{folder.uri}: run.json and the tables do not fit together ({error!r}); run"
+            f" 'depara-bench layers' again"
+        ) from error
+    write_pages(folder, pages)
+    return record
 
 
 def _truth(plan: sel.Plan) -> _Truth | None:
@@ -116,6 +184,7 @@ def _record(
     wanted = (*job.sources, job.target)
     return {
         "schema": records.SCHEMA,
+        "kind": KIND,
         "status": "done",
         "started": started,
         "job": job.model_dump(mode="json", by_alias=True),

@@ -15,7 +15,7 @@ import torch
 import yaml
 
 from depara_bench.engine import Engine, Resources, Slot, Task
-from depara_bench.errors import InputError, RunError
+from depara_bench.errors import InputError, RunError, begun
 from depara_bench.layers.chain import unroll
 from depara_bench.layers.data import open_set, prepare
 from depara_bench.layers.finetune import accuracy, train_above
@@ -78,8 +78,9 @@ def train_networks(
     rows = [_done(shared, name) or {} for name in training.networks]
     table = pd.DataFrame(rows)[list(_COLUMNS)]
     folder = Folder(str(out))
-    folder.write("training.csv", table.to_csv(index=False, lineterminator="\n").encode())
-    folder.write("zoo.yaml", _manifest(file, out, training).encode())
+    with begun():
+        folder.write("training.csv", table.to_csv(index=False, lineterminator="\n").encode())
+        folder.write("zoo.yaml", _manifest(file, out, training).encode())
     return table
 
 

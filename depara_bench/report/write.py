@@ -9,9 +9,9 @@ import pandas as pd
 
 from depara_bench import tables
 from depara_bench.embedded import embedded
-from depara_bench.errors import InputError
+from depara_bench.errors import InputError, begun
 from depara_bench.owned import is_own
-from depara_bench.record import DAMAGED, PATH, Part, read_json
+from depara_bench.record import Part, Record, none_there, read_json, read_record
 from depara_bench.report.data import ReportData
 from depara_bench.report.page import Report, build
 from depara_bench.storage import Folder
@@ -40,10 +40,15 @@ def write_report(folder: Folder) -> None:
     longer part of it are deleted. The same tables and run.json give the same bytes.
     Raises InputError when run.json or a table is missing or damaged.
     """
-    found = files(_build(folder))
-    for path, content in found.items():
-        folder.write(path, content.encode("utf-8", errors="replace"))
-    folder.delete([p for p in folder.files("figures") if p not in found and is_own(p)])
+    write_pages(folder, files(_build(folder)))
+
+
+def write_pages(folder: Folder, pages: Mapping[str, str]) -> None:
+    """Write pages and figures, content by path; delete the figures of an earlier report."""
+    with begun():
+        for path, content in pages.items():
+            folder.write(path, content.encode("utf-8", errors="replace"))
+        folder.delete([p for p in folder.files("figures") if p not in pages and is_own(p)])
 
 
 def _build(folder: Folder) -> Report:
@@ -61,20 +66,20 @@ def _build(folder: Folder) -> Report:
 
 def read(folder: Folder) -> ReportData:
     """What a report is made of. Raises InputError for what is missing or damaged."""
-    affinity, rankings = (tables.read(folder, f"{name}.parquet") for name in _RUN)
+    record = _record(folder)
+    affinity, rankings = (tables.read(folder, f"{name}.parquet", record) for name in _RUN)
     if affinity is None or rankings is None:
         raise InputError(f"{folder.uri}: has no affinity yet; run 'depara-bench reduce' first")
-    record, evaluation = _record(folder), tables.read(folder, "evaluation.parquet")
+    evaluation = tables.read(folder, "evaluation.parquet", record)
     if evaluation is None:
         return ReportData(record, affinity, rankings)
     comparison = {
         name: table
         for name in _COMPARISON
-        if (table := tables.read(folder, f"comparison/{name}.parquet")) is not None
+        if (table := tables.read(folder, f"comparison/{name}.parquet", record)) is not None
     }
-    return ReportData(
-        record, affinity, rankings, evaluation, comparison, _about(folder), _published()
-    )
+    about = _about(folder, record)
+    return ReportData(record, affinity, rankings, evaluation, comparison, about, _published())
 
 
 def _published() -> pd.DataFrame | None:
@@ -91,13 +96,13 @@ def files(report: Report) -> dict[str, str]:
     return {**figures, "report.md": report.markdown, "report.html": report.html}
 
 
-def _record(folder: Folder) -> Mapping[str, Any]:
-    record = read_json(folder, PATH, Part, DAMAGED)
+def _record(folder: Folder) -> Record:
+    record = read_record(folder, part=Part)
     if record is None:
-        raise InputError(f"{folder.uri}: holds no run (there is no {PATH})")
+        raise InputError(none_there(folder))
     return record
 
 
-def _about(folder: Folder) -> Mapping[str, Any]:
+def _about(folder: Folder, record: Record) -> Mapping[str, Any]:
     damaged = "is damaged; run 'depara-bench compare' again"
-    return read_json(folder, _ABOUT, _About, damaged) or {}
+    return read_json(folder, _ABOUT, _About, damaged, record) or {}

@@ -10,7 +10,7 @@ import pandas as pd
 from depara_bench.config import apply_overrides, read_yaml, validate
 from depara_bench.embedded import embedded
 from depara_bench.engine import Engine, Resources
-from depara_bench.errors import InputError
+from depara_bench.errors import InputError, StopError, begun
 from depara_bench.job import find_job
 from depara_bench.rooms.measure import MeasureJob, clean, measure
 from depara_bench.rooms.summary import measured_truth, summarise, win_table
@@ -55,24 +55,38 @@ def measure_to(
     out = out.absolute()  # for workers, which stand elsewhere
     folder, work = Folder(str(out)), out / "work"
     with locked(folder):
-        with terminal.stages() as show:
+        with terminal.stages() as show, begun(StopError):
             losses = measure(
                 job, zoo, work, engine, Resources(), targets=targets, sources=sources, advance=show
             )
-        write_table(folder, LOSSES, losses)
-        origin = _origin(job)
-        summaries, wins = [], []
-        for size in job.sizes:
-            truth = measured_truth(losses, size, targets, sources, f"{origin}, size '{size}'")
-            write_truth(truth, out / f"{size}.csv")
-            summaries.append(summarise(losses, truth))
-            wins.append(win_table(losses, size, targets, sources))
-        write_table(folder, WINS, pd.concat(wins, ignore_index=True))
-        summary = pd.concat(summaries, ignore_index=True)
-        text = summary.to_csv(index=False, lineterminator="\n", float_format="%.6g")
-        folder.write(SUMMARY, text.encode())
-        folder.write("default.yaml", f"table: {next(iter(job.sizes))}\n".encode())
+        with begun():
+            summary = _write(job, folder, out, losses, targets, sources)
         clean(job, zoo, work, sources)
+    return summary
+
+
+def _write(
+    job: MeasureJob,
+    folder: Folder,
+    out: Path,
+    losses: pd.DataFrame,
+    targets: Sequence[str],
+    sources: Sequence[str],
+) -> pd.DataFrame:
+    """The tables and truths; returns the summary."""
+    write_table(folder, LOSSES, losses)
+    origin = _origin(job)
+    summaries, wins = [], []
+    for size in job.sizes:
+        truth = measured_truth(losses, size, targets, sources, f"{origin}, size '{size}'")
+        write_truth(truth, out / f"{size}.csv")
+        summaries.append(summarise(losses, truth))
+        wins.append(win_table(losses, size, targets, sources))
+    write_table(folder, WINS, pd.concat(wins, ignore_index=True))
+    summary = pd.concat(summaries, ignore_index=True)
+    text = summary.to_csv(index=False, lineterminator="\n", float_format="%.6g")
+    folder.write(SUMMARY, text.encode())
+    folder.write("default.yaml", f"table: {next(iter(job.sizes))}\n".encode())
     return summary
 
 
