@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
+from typing import Any
 
 from depara_bench.errors import InputError, cause
+from depara_bench.files import TEXT
+from depara_bench.memory import available
+from depara_bench.parquet_files import length, opened, told_size
 from depara_bench.textfile import read_text
+
+MOST_IMAGES = 1_000_000
+"""Most images of a probe."""
 
 # Formats that Pillow names and does not read by itself, and what is mostly something else: .pcd
 # files are point clouds, FITS and .pfm hold pixels without a fixed range.
@@ -36,10 +43,12 @@ Source = Path | bytes | Gap
 
 @dataclass(frozen=True)
 class Sources:
-    """Names of the images and where they come from, in order; remarks: what a user should know."""
+    """Names of the images and where they come from, in order, to be gone through once; remarks:
+    what a user should know.
+    """
 
     ids: Sequence[str]
-    sources: Sequence[Source]
+    sources: Iterable[Source]
     remarks: tuple[str, ...] = ()
 
 
@@ -177,7 +186,10 @@ def from_folder(path: Path) -> Sources:
     """All images below a folder, in the order of their paths."""
     if not path.is_dir():
         raise InputError(f"probe: folder {path} does not exist; check 'probe.path'")
-    files, left_out = image_files(path)
+    try:
+        files, left_out = image_files(path)
+    except InputError as error:
+        raise InputError(f"probe: {error}, or correct 'probe.path'") from error
     ids = [file.relative_to(path).as_posix() for file in files]
     return Sources(ids, files, (f"probe: {left_out}",) if left_out else ())
 
@@ -247,32 +259,93 @@ def spelled(path: str, root: Path) -> str:
 # --- Parquet ------------------------------------------------------------------------------------
 
 
-def from_parquet(path: Path, column: str, id_column: str | None) -> Sources:
-    """The encoded images of a column, binary or the {bytes, path} of Hugging Face."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    wanted = list(dict.fromkeys([column] if id_column is None else [column, id_column]))
-    try:
-        schema = pq.read_schema(path)
-        for name in wanted:
-            if name not in schema.names:
+def from_parquet(path: Path, column: str, id_column: str | None, count: int | None) -> Sources:
+    """The encoded images of a column, binary or the {bytes, path} of Hugging Face: the first
+    `count`; None: all. They are read while they are taken, one row group after the other.
+    """
+    where = f"probe: {path}"
+    with opened(path, where, _MEND, once=True) as file:
+        for name in (column,) if id_column is None else (column, id_column):
+            if name not in file.schema_arrow.names:
                 raise InputError(
-                    f"probe: {path} has no column '{name}'; it has {', '.join(schema.names)}"
+                    f"{where} has no column '{name}'; it has {', '.join(file.schema_arrow.names)}"
                 )
-        table = pq.read_table(path, columns=wanted)
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(f"probe: {path} is not a readable Parquet file") from error
-    cells = table.column(column)
-    if pa.types.is_struct(cells.type) and "bytes" in [field.name for field in cells.type]:
-        cells = pa.chunked_array([chunk.field("bytes") for chunk in cells.chunks])
-    if not (pa.types.is_binary(cells.type) or pa.types.is_large_binary(cells.type)):
-        raise InputError(f"probe: {path}: column '{column}' holds {cells.type}, not encoded images")
-    if id_column is None:
-        ids = [f"{row:06d}" for row in range(len(table))]
-    else:
-        named = table.column(id_column).to_pylist()
-        ids = ["" if value is None or value != value else str(value) for value in named]
-    empty = f"the cell of column '{column}' is empty, row %d counted from 0"
-    found = [cell or Gap(empty % row) for row, cell in enumerate(cells.to_pylist())]
-    return Sources(ids, found)
+        leaf = _images_in(file.schema_arrow.field(column).type, column, where)
+        rows = min(file.metadata.num_rows, count or file.metadata.num_rows)
+        if rows > MOST_IMAGES:
+            raise InputError(
+                f"{where} has {rows:,} rows, and a probe at most {MOST_IMAGES:,} images; set"
+                f" 'probe.count'"
+            )
+        _, size, most = told_size(file, [leaf], rows)
+        if (need := size + 2 * most) > (free := available()):
+            raise InputError(
+                f"{where} unfolds to {size / 1e9:,.1f} GB, of which {need / 1e9:,.1f} GB of memory"
+                f" are needed and {free / 1e9:,.1f} GB are free; lower 'probe.count', or write it"
+                f" in smaller row groups"
+            )
+        if id_column is None:
+            ids = [f"{row:06d}" for row in range(rows)]
+        else:
+            ids = _ids(file, id_column, rows, where)
+    return Sources(ids, _cells(path, leaf, rows))
+
+
+_MEND = "check 'probe.path'"
+
+
+def _images_in(kind: Any, column: str, where: str) -> str:
+    """The path of the column of bytes in a column of a type."""
+    import pyarrow as pa
+
+    leaf = column
+    if pa.types.is_struct(kind) and "bytes" in [field.name for field in kind]:
+        leaf, kind = f"{column}.bytes", kind.field("bytes").type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
+        raise InputError(f"{where}: column '{column}' holds {kind}, not encoded images")
+    return leaf
+
+
+def _ids(file: Any, column: str, rows: int, where: str) -> list[str]:
+    """The names of the first images."""
+    import pyarrow as pa
+
+    kind = file.schema_arrow.field(column).type
+    if pa.types.is_nested(kind):
+        raise InputError(f"{where}: column '{column}' holds {kind}, not names; choose another")
+    ids: list[str] = []
+    characters = 0
+    for batch in file.iter_batches(_BATCH, columns=[column]):
+        cells = batch.column(0)[: rows - len(ids)]
+        characters += length(cells)
+        if characters > TEXT:
+            raise InputError(
+                f"{where}: column '{column}' holds names of more than {TEXT:,} bytes; choose"
+                f" another 'probe.id_column'"
+            )
+        ids += [
+            "" if value is None or value != value else str(value) for value in cells.to_pylist()
+        ]
+        if len(ids) >= rows:
+            break
+    return ids
+
+
+_BATCH = 1024
+
+
+def _cells(path: Path, leaf: str, rows: int) -> Iterator[Source]:
+    """The images of the first rows, each when it is asked for."""
+    import pyarrow.compute as pc
+
+    column, _, inner = leaf.rpartition(".")
+    column = column if inner == "bytes" and column else leaf
+    with opened(path, f"probe: {path}", _MEND) as file:
+        # One by one: of a value that a file has once for many rows, each is made anew.
+        for row, batch in zip(range(rows), file.iter_batches(1, columns=[leaf]), strict=False):
+            cells = batch.column(0)
+            cell = (pc.struct_field(cells, "bytes") if leaf != column else cells)[0].as_py()
+            empty = f"the cell of column '{column}' is empty, row {row} counted from 0"
+            yield cell or Gap(empty)

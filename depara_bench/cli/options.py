@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from depara_bench.errors import InputError
+from depara_bench.errors import InputError, without_model
 from depara_bench.terminal import Terminal
 
 JobArgument = Annotated[
@@ -48,7 +48,8 @@ def run_folder(out: str | None, name: str) -> Any:
 def exit_for(record: dict[str, Any]) -> None:
     """Contract C7: name the models that failed, and exit with 1 if there are any."""
     for failure in record["failures"]:
-        complain(f"model '{failure['model']}' failed: {failure['error']}")
+        why = without_model(failure["error"], failure["model"])
+        complain(f"model '{failure['model']}' failed: {why}")
     if record["failures"]:
         raise typer.Exit(1)
 
