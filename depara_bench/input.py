@@ -29,7 +29,7 @@ def _told_as(words: str) -> WrapValidator:
     return WrapValidator(check)
 
 
-MOST_PIXELS_A_SIDE = 4096
+MOST_PIXELS_A_SIDE = 2048
 """Of a model's input, of maps, of what an image is resized to."""
 
 Positive = Annotated[int, Field(ge=1, le=MOST_PIXELS_A_SIDE)]
