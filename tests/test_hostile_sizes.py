@@ -10,6 +10,7 @@ import resource
 import socket
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -349,6 +350,17 @@ def test_whole_numbers_for_weights_of_transformers(tmp_path: Path):
     )
     with refused("model 'm'", "kind of numbers"):
         load(spec, tmp_path)
+
+
+def test_a_checkpoint_that_unfolds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Torch writes archives without compression; this one has it."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("w/data/0", b"\0" * 20_000_000)
+        archive.writestr("w/data.pkl", b"")
+    monkeypatch.setattr("depara_bench.loaders.checkpoints.available", lambda: 10_000_000)
+    with refused("model 'm'", "w.pth", "unfolds to 0.0 GB"):
+        weights.state_dict(buffer.getvalue(), tmp_path / "w.pth", "m")
 
 
 # --- messages -----------------------------------------------------------------------------------

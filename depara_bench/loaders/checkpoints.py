@@ -18,6 +18,7 @@ from typing import Any
 
 from depara_bench.errors import InputError
 from depara_bench.loaders.libraries import one_line
+from depara_bench.memory import available
 
 
 def read(content: bytes, path: Path, name: str) -> Any:
@@ -29,6 +30,7 @@ def read(content: bytes, path: Path, name: str) -> Any:
     if path.suffix == ".safetensors" or content[8:9] == b"{":
         return _safetensors(content, where)
     _check_kind(content, where)
+    _check_unfolded(content, where)
     try:
         return _unpickled(content, {})
     except Exception as error:  # a hostile pickle can make the unpickler raise anything
@@ -100,6 +102,20 @@ def _check_kind(content: bytes, where: str) -> None:
         raise InputError(
             f"{where} is a TorchScript archive: a program, not a state dict; load it with"
             f" 'loader: torchscript', or save model.state_dict()"
+        )
+
+
+def _check_unfolded(content: bytes, where: str) -> None:
+    """Torch compresses nothing; another program may have, to any size."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as opened:
+            size = sum(member.file_size for member in opened.infolist())
+    except Exception:  # no zip, or one that is made to break its reader
+        return
+    if size > (free := available()):
+        raise InputError(
+            f"{where} unfolds to {size / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB of memory are free;"
+            f" save model.state_dict() as safetensors"
         )
 
 

@@ -72,7 +72,7 @@ class MeasureJob(Strict):
     @classmethod
     def _some(cls, sizes: dict[str, int]) -> dict[str, int]:
         if not sizes or not all(2 <= size <= _MOST for size in sizes.values()):
-            raise ValueError(f"name at least one size, of 2 to {_MOST:,} scenes")
+            raise ValueError(f"name at least one size, each of 2 scenes or more, up to {_MOST:,}")
         return sizes
 
     @field_validator("seeds")
