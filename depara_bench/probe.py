@@ -24,6 +24,7 @@ from depara_bench.config import Strict
 from depara_bench.errors import InputError, path_errors
 from depara_bench.files import IMAGE, read_file, size_of
 from depara_bench.memory import available
+from depara_bench.probe_parquet import from_parquet
 from depara_bench.probe_sources import (
     MOST_IMAGES,
     Gap,
@@ -33,7 +34,6 @@ from depara_bench.probe_sources import (
     endings_in_words,
     from_folder,
     from_list,
-    from_parquet,
 )
 from depara_bench.rooms.styles import StyleName
 

@@ -5,6 +5,7 @@ before anything is read without end or made of that size.
 from __future__ import annotations
 
 import io
+import json
 import os
 import resource
 import socket
@@ -180,7 +181,7 @@ def test_pages_that_unfold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     table = pa.table({"image": [b"\0" * 1_000_000] * 50})
     pq.write_table(table, tmp_path / "p.parquet", use_dictionary=False, compression="zstd")
     assert (tmp_path / "p.parquet").stat().st_size < 1_000_000
-    monkeypatch.setattr("depara_bench.probe_sources.available", lambda: 10_000_000)
+    monkeypatch.setattr("depara_bench.probe_parquet.available", lambda: 10_000_000)
     with refused("p.parquet", "unfolds to 0.1 GB", "0.0 GB are free"):
         load_probe(ParquetProbe(kind="parquet", path="p.parquet"), tmp_path)
 
@@ -358,9 +359,30 @@ def test_a_checkpoint_that_unfolds(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("w/data/0", b"\0" * 20_000_000)
         archive.writestr("w/data.pkl", b"")
+    (tmp_path / "w.pth").write_bytes(buffer.getvalue())
     monkeypatch.setattr("depara_bench.loaders.checkpoints.available", lambda: 10_000_000)
     with refused("model 'm'", "w.pth", "unfolds to 0.0 GB"):
-        weights.state_dict(buffer.getvalue(), tmp_path / "w.pth", "m")
+        weights.read_bytes(tmp_path / "w.pth", None, "m")
+
+
+@pytest.mark.parametrize("field", ["num_hidden_layers", "depths"])
+def test_a_configuration_of_layers_without_end(tmp_path: Path, field: str):
+    pytest.importorskip("transformers")
+    from depara_bench.zoo import TransformersSpec
+
+    value: Any = [2, 10**9] if field == "depths" else 10**9
+    content = {"model_type": "vit", "inner": {field: value}, field: value}
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    spec = TransformersSpec(
+        name="m",
+        loader="transformers",
+        architecture=str(tmp_path),
+        seed=0,
+        input=InputSpec(size=8),
+        roles=("source",),
+    )
+    with refused("model 'm'", "config.json", field, "1,000,000,000"):
+        load(spec, tmp_path)
 
 
 # --- messages -----------------------------------------------------------------------------------

@@ -30,7 +30,6 @@ def read(content: bytes, path: Path, name: str) -> Any:
     if path.suffix == ".safetensors" or content[8:9] == b"{":
         return _safetensors(content, where)
     _check_kind(content, where)
-    _check_unfolded(content, where)
     try:
         return _unpickled(content, {})
     except Exception as error:  # a hostile pickle can make the unpickler raise anything
@@ -105,8 +104,10 @@ def _check_kind(content: bytes, where: str) -> None:
         )
 
 
-def _check_unfolded(content: bytes, where: str) -> None:
-    """Torch compresses nothing; another program may have, to any size."""
+def check_unfolded(content: bytes, where: str) -> None:
+    """Raise InputError for an archive that unfolds to more than fits into memory. Torch compresses
+    nothing; another program may have, to any size.
+    """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as opened:
             size = sum(member.file_size for member in opened.infolist())
@@ -115,7 +116,7 @@ def _check_unfolded(content: bytes, where: str) -> None:
     if size > (free := available()):
         raise InputError(
             f"{where} unfolds to {size / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB of memory are free;"
-            f" save model.state_dict() as safetensors"
+            f" save the model without compression"
         )
 
 

@@ -117,12 +117,34 @@ def _config(architecture: str, base: Path, where: str) -> Any:
         return mapping[architecture]()
     try:
         content = json.loads(read_file(path, SETTINGS).decode("utf-8"))
+        _check_depth(content, f"{where}: {path}")
         return mapping[content["model_type"]].from_dict(content)
+    except InputError:
+        raise
     except Exception as error:  # a file can hold anything
         raise InputError(
             f"{where}: {path} is no configuration that this transformers knows ({one_line(error)});"
             f" fetch it again"
         ) from error
+
+
+_MOST_LAYERS = 1_000
+
+
+def _check_depth(content: Any, where: str, field: str = "") -> None:
+    """Raise InputError for a configuration of so many layers that building them has no end."""
+    if isinstance(content, dict):
+        for name, inner in content.items():
+            _check_depth(inner, where, f"{name}")
+    elif isinstance(content, list):
+        for inner in content:
+            _check_depth(inner, where, field)
+    elif ("layers" in field or "depth" in field) and isinstance(content, int):
+        if content > _MOST_LAYERS:
+            raise InputError(
+                f"{where}: {field} is {content:,}, and models of at most {_MOST_LAYERS:,} layers"
+                f" are built; correct it"
+            )
 
 
 def _class(config: Any, where: str) -> tuple[Any, Any]:

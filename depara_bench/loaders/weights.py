@@ -65,6 +65,7 @@ def read_bytes(path: Path, sha256: str | None, name: str) -> bytes:
             f"model '{name}': {path} has SHA-256 {found[:12]}..., the manifest says"
             f" {sha256[:12]}...; fetch the file again or correct 'sha256'"
         )
+    checkpoints.check_unfolded(content, f"model '{name}': {path}")
     return content
 
 
