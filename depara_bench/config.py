@@ -11,18 +11,43 @@ from reprlib import Repr
 from typing import Any, Literal, TypeVar, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
+from pydantic_core import CoreSchema, ErrorDetails
 
 from depara_bench.errors import InputError, path_errors
+from depara_bench.files import SETTINGS, read_file
+
+
+def _make_exact(schema: Any) -> None:
+    """Switch off what pydantic would make of values of another type, in a schema and all in it."""
+    if isinstance(schema, dict):
+        if schema.get("type") in ("int", "float", "bool"):
+            schema["strict"] = True
+        for part in schema.values():
+            _make_exact(part)
+    elif isinstance(schema, (list, tuple)):
+        for part in schema:
+            _make_exact(part)
 
 
 class Strict(BaseModel):
-    """Base of everything read from a file: unknown fields are errors; immutable."""
+    """Base of everything read from a file: unknown fields are errors; immutable.
+
+    A number is a number: not `true`, not the text "3", and not 3.0 where it must be whole.
+    """
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False
     )
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Have every number and switch taken as it is, wherever in a field it stands; lists remain
+        good for tuples.
+        """
+        schema = handler(source)
+        _make_exact(schema)
+        return schema
 
 
 Model = TypeVar("Model", bound=Strict)
@@ -89,7 +114,7 @@ _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file. Raises InputError naming the file and the line."""
     with path_errors(f"{path}"):
-        text = path.read_text(encoding="utf-8")
+        text = read_file(path, SETTINGS).decode("utf-8")
     try:
         content = yaml.load(text, Loader=_Loader)  # noqa: S506 - it is a SafeLoader
     except Exception as error:  # a value that its tag does not fit (!!int "") raises anything

@@ -11,8 +11,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from depara_bench.errors import InputError
+from depara_bench.memory import available
 
 _SEPARATORS = (",", ";", "\t")
+
+
+_MOST_CELLS = 30_000_000
+_BYTES_A_CELL = 150  # of the texts that a table is held as
+
+
+def check_cells(count: int, where: str) -> None:
+    """Raise InputError for a table of more cells than are read, or than fit into memory."""
+    most = min(_MOST_CELLS, available() // _BYTES_A_CELL)
+    if count > most:
+        raise InputError(
+            f"{where}: has about {count:,} cells, and at most {most:,} are read here; split it, or"
+            f" keep the columns and rows that are needed"
+        )
 
 
 @dataclass(frozen=True)
@@ -34,6 +49,7 @@ def parse(text: str, where: str) -> CsvTable:
 
     where: the file, for messages. Raises InputError naming a line that does not fit the heading.
     """
+    check_cells(sum(map(text.count, ("\n", "\r", *_SEPARATORS))), where)
     lines = list(io.StringIO(text, newline=""))
     first, comments, separator = _top(lines)
     heading = lines[first] if first < len(lines) else ""

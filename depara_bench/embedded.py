@@ -14,6 +14,8 @@ def embedded(*parts: str) -> Path:
 
     Raises InputError where this installation does not hold it.
     """
+    if odd := next((part for part in parts if Path(part).is_absolute() or ".." in part), None):
+        raise InputError(f"{odd}: is no name of what comes with this installation; give a path")
     package = Path(__file__).resolve().parent
     for root in (package.parent, package / "_embedded"):
         path = root.joinpath(*parts)

@@ -51,6 +51,11 @@ def path_errors(where: str, mend: str = "check the path") -> Iterator[None]:
         raise InputError(f"{where}: cannot be read ({cause(error)}); {mend}") from error
 
 
+def without_model(error: object, name: str) -> str:
+    """What is wrong with a model, for a line that names the model already."""
+    return str(error).removeprefix(f"model '{name}': ")
+
+
 def cause(error: Exception) -> str:
     """What a path raised, without the path itself, which is told already."""
     if isinstance(error, UnicodeDecodeError):

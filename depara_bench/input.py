@@ -29,7 +29,10 @@ def _told_as(words: str) -> WrapValidator:
     return WrapValidator(check)
 
 
-Positive = Annotated[int, Field(ge=1)]
+MOST_PIXELS_A_SIDE = 2048
+"""Of a model's input, of maps, of what an image is resized to."""
+
+Positive = Annotated[int, Field(ge=1, le=MOST_PIXELS_A_SIDE)]
 Level = Annotated[int, Field(ge=0, le=255)]
 Sides = _told_as("a whole number of pixels, or [height, width]")
 Colour = _told_as("a level in 0..255, or [red, green, blue]")
@@ -88,8 +91,8 @@ class InputSpec(Strict):
 
     @model_validator(mode="after")
     def _sane(self) -> InputSpec:
-        if min(self.height_width) < 1 or max(self.height_width) > 8192:
-            raise ValueError("size must lie in 1..8192")
+        if min(self.height_width) < 1 or max(self.height_width) > MOST_PIXELS_A_SIDE:
+            raise ValueError(f"size must lie in 1..{MOST_PIXELS_A_SIDE}")
         if self.clip is not None and not 0 <= self.clip[0] < self.clip[1] <= 1:
             raise ValueError("clip must be [low, high] with 0 <= low < high <= 1")
         if self.range[0] >= self.range[1]:

@@ -16,6 +16,8 @@ from depara_bench.attribution.method import Attribution
 from depara_bench.config import Strict, apply_overrides, read_yaml, validate
 from depara_bench.embedded import embedded
 from depara_bench.errors import InputError, path_errors
+from depara_bench.files import is_file
+from depara_bench.input import MOST_PIXELS_A_SIDE
 from depara_bench.methods import resolve
 from depara_bench.probe import ProbeSpec
 from depara_bench.zoo import Name
@@ -30,7 +32,7 @@ def _finite(value: float) -> float:
 T = TypeVar("T")
 
 Finite = Annotated[float, AfterValidator(_finite)]
-GridSide = Annotated[int, Field(ge=1, le=8192)]
+GridSide = Annotated[int, Field(ge=1, le=MOST_PIXELS_A_SIDE)]
 
 
 def _as_value_error(call: Callable[..., T], *arguments: Any) -> T:
@@ -125,9 +127,9 @@ class ResourceSettings(Strict):
     cpus: CPU cores, and torch threads. workers: None: as many as fit.
     """
 
-    gpus: float | None = Field(default=None, ge=0)
-    cpus: int = Field(default=1, ge=1)
-    workers: int | None = Field(default=None, ge=1)
+    gpus: float | None = Field(default=None, ge=0, le=1_000)
+    cpus: int = Field(default=1, ge=1, le=10_000)
+    workers: int | None = Field(default=None, ge=1, le=100_000)
 
 
 Preset = Literal["neurips-2019", "cvpr-2020"]
@@ -271,7 +273,7 @@ def find_job(reference: str) -> Path:
     """Path of a job: a file, or the name of an embedded job ("rooms")."""
     path = Path(reference)
     with path_errors(reference):
-        if path.is_file():
+        if is_file(path):
             return path
     if "/" not in reference and not reference.endswith((".yaml", ".yml")):
         try:

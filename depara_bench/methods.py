@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 from depara_bench.config import nearest
 from depara_bench.engine import Engine, Resources, Slot, Task
 from depara_bench.engine.cost import Cost, Costed, highest
-from depara_bench.errors import InputError, RunError, begun
+from depara_bench.errors import InputError, RunError, begun, without_model
 from depara_bench.labelled.registry import SCORES
 from depara_bench.labels import Labels
 from depara_bench.shards import read_column
@@ -137,7 +137,9 @@ class Comparer:
                 np.savez(buffer, allow_pickle=False, **state)
                 self.shared.folder.write(_scratch(name, model), buffer.getbuffer())
         except InputError as error:
-            raise RunError(f"model '{model}', method '{names[0]}': {error}") from error
+            raise RunError(
+                f"model '{model}', method '{names[0]}': {without_model(error, model)}"
+            ) from error
 
     def _compare(self, pair: Compare, pool: ThreadPoolExecutor) -> np.ndarray:
         method = registry.lookup(pair.name)

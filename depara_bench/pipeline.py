@@ -17,7 +17,7 @@ from depara_bench.check import Checked, check_models
 from depara_bench.check import Shared as CheckShared
 from depara_bench.engine import Engine, Resources, Task
 from depara_bench.engine.local import LocalEngine
-from depara_bench.errors import InputError, RunError, StopError, begun
+from depara_bench.errors import InputError, RunError, StopError, begun, without_model
 from depara_bench.loaders.weights import file_sha256
 from depara_bench.methods import compute, resolve, task_count
 from depara_bench.plan import (
@@ -254,7 +254,9 @@ def reduce_stage(folder: Folder, record: Record, engine: Engine, terminal: Termi
 def _reasons(record: Record) -> str:
     """Why the first three of the models that failed did."""
     failures = record["failures"]
-    told = [f"'{one['model']}': {one['error']}" for one in failures[:3]]
+    told = [
+        f"'{one['model']}': {without_model(one['error'], one['model'])}" for one in failures[:3]
+    ]
     if len(failures) > len(told):
         told.append(f"and {len(failures) - len(told)} more in {records.PATH}")
     return f" ({'; '.join(told)})" if told else ""

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import warnings
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -21,7 +22,11 @@ from pydantic import Field
 
 from depara_bench.config import Strict
 from depara_bench.errors import InputError, path_errors
+from depara_bench.files import IMAGE, read_file, size_of
+from depara_bench.memory import available
+from depara_bench.probe_parquet import from_parquet
 from depara_bench.probe_sources import (
+    MOST_IMAGES,
     Gap,
     Source,
     Sources,
@@ -29,11 +34,14 @@ from depara_bench.probe_sources import (
     endings_in_words,
     from_folder,
     from_list,
-    from_parquet,
 )
+from depara_bench.rooms.styles import StyleName
 
 MINIMUM = 3
 """Fewest probe images: with two there is one edge, and no rank correlation."""
+
+MOST_DRAWN = 10_000_000_000
+"""Most pixels of all scenes of a probe: a core draws about half a million a second."""
 
 # What Pillow remarks on large, odd or half-damaged images, without naming them. For the process:
 # images are decoded in threads, among which a filter for a block of code does not work.
@@ -44,10 +52,10 @@ class RoomsProbe(Strict):
     """Scenes of the embedded Taskonomy: scene 0, 1, ... of `seed`."""
 
     kind: Literal["rooms"]
-    count: int = Field(ge=MINIMUM, le=1_000_000)
+    count: int = Field(ge=MINIMUM, le=MOST_IMAGES)
     seed: int = Field(ge=0, lt=2**31)
-    size: int = Field(default=64, ge=8, le=4096)
-    style: str = "plain"
+    size: int = Field(default=64, ge=8, le=2048)
+    style: StyleName = "plain"
 
 
 class NoiseProbe(Strict):
@@ -56,7 +64,7 @@ class NoiseProbe(Strict):
     """
 
     kind: Literal["noise"]
-    count: int = Field(ge=MINIMUM, le=1_000_000)
+    count: int = Field(ge=MINIMUM, le=MOST_IMAGES)
     seed: int = Field(ge=0, lt=2**31)
     size: int = Field(default=64, ge=1, le=4096)
 
@@ -69,7 +77,7 @@ class _Files(Strict):
     """
 
     path: str
-    count: int | None = Field(default=None, ge=MINIMUM)
+    count: int | None = Field(default=None, ge=MINIMUM, le=MOST_IMAGES)
     on_error: Literal["fail", "skip"] = "fail"
 
 
@@ -179,7 +187,7 @@ def load_probe(spec: ProbeSpec, base: Path) -> Probe:
     cannot be decoded (unless `on_error: skip`).
     """
     if isinstance(spec, (RoomsProbe, NoiseProbe)):
-        _check_memory(spec.count, spec.size)
+        _check_drawn(spec)
         return _rooms(spec) if isinstance(spec, RoomsProbe) else _noise(spec)
     path = base / spec.path
     with path_errors(f"probe: {path}", "check 'probe.path'"):
@@ -188,7 +196,7 @@ def load_probe(spec: ProbeSpec, base: Path) -> Probe:
         elif isinstance(spec, ListProbe):
             found = from_list(path, base / spec.root if spec.root else None)
         else:
-            found = from_parquet(path, spec.column, spec.id_column)
+            found = from_parquet(path, spec.column, spec.id_column, spec.count)
     given = len(found.ids)
     if given < (spec.count or MINIMUM):
         what = f"gives {given} images; at least {MINIMUM} are needed to compare"
@@ -199,16 +207,33 @@ def load_probe(spec: ProbeSpec, base: Path) -> Probe:
     return _encoded(found, spec, path)
 
 
-def _check_memory(count: int, size: int) -> None:
-    """Raise InputError for images that this machine, which draws them, cannot hold."""
-    try:
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # a system that does not say
-        return
-    if (need := count * size * size * 3) > memory:
+def _check_memory(need: int, what: str, mend: str) -> None:
+    """Raise InputError for images that do not fit into the memory that is free here, where they are
+    made or read. what: they are, in words.
+    """
+    if need > (free := available()):
         raise InputError(
-            f"probe: {count} images of {size} x {size} take {need / 1e9:,.0f} GB, and this machine"
-            f" has {memory / 1e9:,.0f} GB; lower 'probe.count' or 'probe.size'"
+            f"probe: {what} take {need / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB of memory are free;"
+            f" {mend}"
+        )
+
+
+def _check_drawn(spec: RoomsProbe | NoiseProbe) -> None:
+    """Raise InputError for drawn images that are too many or too large, before one is made."""
+    pixels = spec.count * spec.size**2
+    what = f"{spec.count} images of {spec.size} x {spec.size}"
+    mend = "lower 'probe.count' or 'probe.size'"
+    scenes = isinstance(spec, RoomsProbe)
+    need = 3 * pixels
+    if scenes:
+        from depara_bench.rooms.scenes import working_memory
+
+        need += working_memory(spec.size)
+    _check_memory(need, what, mend)
+    if scenes and pixels > MOST_DRAWN:
+        raise InputError(
+            f"probe: {what} are {pixels:,} pixels, and at most {MOST_DRAWN:,} of scenes are drawn;"
+            f" {mend}"
         )
 
 
@@ -220,12 +245,12 @@ def _rooms(spec: RoomsProbe) -> Probe:
 
 
 def _noise(spec: NoiseProbe) -> Probe:
-    shape = (spec.size, spec.size, 3)
-    images = [
-        np.random.default_rng([spec.seed, i]).integers(0, 256, shape, dtype=np.uint8)
-        for i in range(spec.count)
-    ]
-    return _drawn(f"noise-{spec.seed}", np.stack(images))
+    images = np.empty((spec.count, spec.size, spec.size, 3), dtype=np.uint8)
+    for i, image in enumerate(images):
+        image[:] = np.random.default_rng([spec.seed, i]).integers(
+            0, 256, image.shape, dtype=np.uint8
+        )
+    return _drawn(f"noise-{spec.seed}", images)
 
 
 def _drawn(name: str, images: np.ndarray) -> Probe:
@@ -234,44 +259,84 @@ def _drawn(name: str, images: np.ndarray) -> Probe:
     ids = tuple(f"{name}-{i:06d}" for i in range(count))
     return Probe(
         ids=ids,
-        data=np.ascontiguousarray(images).reshape(-1),
+        data=images.reshape(-1),
         offsets=np.arange(count + 1, dtype=np.int64) * (size * size * 3),
         raw=(size, size),
-        sha256=_hash(ids, [hashlib.sha256(image.tobytes()).digest() for image in images]),
+        sha256=_hash(ids, [hashlib.sha256(image).digest() for image in images]),
     )
 
 
 def _encoded(found: Sources, spec: _Files, path: Path) -> Probe:
-    """Read and try every image once, here, so that a bad one is known before anything starts."""
+    """Read and try every image once, here, so that a bad one is known before anything starts.
+
+    The bytes of all are held once, and besides only those of the images that are being tried.
+    """
     ids = found.ids[: spec.count]
+    if len(ids) > MOST_IMAGES:
+        raise InputError(
+            f"probe: {path} gives {len(ids):,} images, and a probe has at most {MOST_IMAGES:,}; set"
+            f" 'probe.count'"
+        )
     check_names(ids, path)
-    with ThreadPoolExecutor() as pool:
-        loaded = list(pool.map(_read, found.sources[: spec.count]))
-    skipped = [(i, why) for i, (_, why) in zip(ids, loaded, strict=True) if why is not None]
-    if skipped and spec.on_error == "fail":
-        name, why = skipped[0]
+    mend = "lower 'probe.count'"
+    room = available()
+    if isinstance(found.sources, list):
+        _check_memory(_on_disk(found.sources[: spec.count]), f"the images of {path}", mend)
+    data, offsets = bytearray(), [0]
+    names, digests, skipped = [], [], []
+    for name, (content, why) in zip(ids, _tried(found.sources), strict=False):
+        if why is not None:
+            if spec.on_error == "fail":
+                raise InputError(
+                    f"probe: image {name} of {path} cannot be decoded ({why}); replace it, or set"
+                    f" 'probe.on_error: skip' to leave it out for all models"
+                )
+            skipped.append((name, why))
+            continue
+        if len(data) + len(content) > room:
+            _check_memory(len(data) + len(content), f"the images of {path}", mend)
+        data += content
+        offsets.append(len(data))
+        names.append(name)
+        digests.append(hashlib.sha256(content).digest())
+    if len(names) < MINIMUM:
         raise InputError(
-            f"probe: image {name} of {path} cannot be decoded ({why}); replace it, or set"
-            f" 'probe.on_error: skip' to leave it out for all models"
+            f"probe: {path} gives {len(names)} images; at least {MINIMUM} are needed to compare"
         )
-    kept = [(i, content) for i, (content, why) in zip(ids, loaded, strict=True) if why is None]
-    if len(kept) < MINIMUM:
-        raise InputError(
-            f"probe: {path} gives {len(kept)} images; at least {MINIMUM} are needed to compare"
-        )
-    contents = [content for _, content in kept]
-    names = tuple(name for name, _ in kept)
-    digests = [hashlib.sha256(content).digest() for content in contents]
-    lengths = np.array([0, *map(len, contents)], dtype=np.int64)
     return Probe(
-        ids=names,
-        data=np.frombuffer(b"".join(contents), dtype=np.uint8),
-        offsets=np.cumsum(lengths),
+        ids=tuple(names),
+        data=np.frombuffer(data, dtype=np.uint8),
+        offsets=np.array(offsets, dtype=np.int64),
         raw=None,
         sha256=_hash(names, digests),
         skipped=tuple(skipped),
         remarks=(*found.remarks, *_copies(names, digests, path)),
     )
+
+
+def _on_disk(sources: Sequence[Source]) -> int:
+    """Bytes of the files among the sources; those that cannot be read are told of later."""
+    total = 0
+    for source in sources:
+        with suppress(OSError, ValueError):
+            total += size_of(source) if isinstance(source, Path) else 0
+    return total
+
+
+_TOGETHER = 16
+"""Images that are read and tried at a time, and so are held twice."""
+
+
+def _tried(sources: Iterable[Source]) -> Iterator[tuple[bytes, str | None]]:
+    """Each source's bytes, and why they are no image (None: they are one), in order."""
+    waiting: deque[Future[tuple[bytes, str | None]]] = deque()
+    with ThreadPoolExecutor() as pool:
+        for source in sources:
+            waiting.append(pool.submit(_read, source))
+            if len(waiting) >= _TOGETHER:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _copies(names: Sequence[str], digests: Sequence[bytes], path: Path) -> list[str]:
@@ -293,7 +358,7 @@ def _read(source: Source) -> tuple[bytes, str | None]:
     try:
         if isinstance(source, Gap):
             return b"", source.why
-        content = source.read_bytes() if isinstance(source, Path) else source
+        content = read_file(source, IMAGE) if isinstance(source, Path) else source
         decode(content)
     except OSError as error:
         return b"", error.strerror or "cannot be read"

@@ -1,10 +1,10 @@
-"""Which images a folder, a list or a Parquet file gives, and in words what of it is left out."""
+"""Which images a folder or a list gives, and in words what of it is left out."""
 
 from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,6 +12,9 @@ from stat import S_ISDIR, S_ISREG
 
 from depara_bench.errors import InputError, cause
 from depara_bench.textfile import read_text
+
+MOST_IMAGES = 1_000_000
+"""Most images of a probe."""
 
 # Formats that Pillow names and does not read by itself, and what is mostly something else: .pcd
 # files are point clouds, FITS and .pfm hold pixels without a fixed range.
@@ -36,10 +39,12 @@ Source = Path | bytes | Gap
 
 @dataclass(frozen=True)
 class Sources:
-    """Names of the images and where they come from, in order; remarks: what a user should know."""
+    """Names of the images and where they come from, in order, to be gone through once; remarks:
+    what a user should know.
+    """
 
     ids: Sequence[str]
-    sources: Sequence[Source]
+    sources: Iterable[Source]
     remarks: tuple[str, ...] = ()
 
 
@@ -177,7 +182,10 @@ def from_folder(path: Path) -> Sources:
     """All images below a folder, in the order of their paths."""
     if not path.is_dir():
         raise InputError(f"probe: folder {path} does not exist; check 'probe.path'")
-    files, left_out = image_files(path)
+    try:
+        files, left_out = image_files(path)
+    except InputError as error:
+        raise InputError(f"probe: {error}, or correct 'probe.path'") from error
     ids = [file.relative_to(path).as_posix() for file in files]
     return Sources(ids, files, (f"probe: {left_out}",) if left_out else ())
 
@@ -242,37 +250,3 @@ def spelled(path: str, root: Path) -> str:
     if not re.search(r"[\\\"']", path) or (root / path).is_file():
         return path
     return path.strip("\"'").replace("\\", "/")
-
-
-# --- Parquet ------------------------------------------------------------------------------------
-
-
-def from_parquet(path: Path, column: str, id_column: str | None) -> Sources:
-    """The encoded images of a column, binary or the {bytes, path} of Hugging Face."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    wanted = list(dict.fromkeys([column] if id_column is None else [column, id_column]))
-    try:
-        schema = pq.read_schema(path)
-        for name in wanted:
-            if name not in schema.names:
-                raise InputError(
-                    f"probe: {path} has no column '{name}'; it has {', '.join(schema.names)}"
-                )
-        table = pq.read_table(path, columns=wanted)
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(f"probe: {path} is not a readable Parquet file") from error
-    cells = table.column(column)
-    if pa.types.is_struct(cells.type) and "bytes" in [field.name for field in cells.type]:
-        cells = pa.chunked_array([chunk.field("bytes") for chunk in cells.chunks])
-    if not (pa.types.is_binary(cells.type) or pa.types.is_large_binary(cells.type)):
-        raise InputError(f"probe: {path}: column '{column}' holds {cells.type}, not encoded images")
-    if id_column is None:
-        ids = [f"{row:06d}" for row in range(len(table))]
-    else:
-        named = table.column(id_column).to_pylist()
-        ids = ["" if value is None or value != value else str(value) for value in named]
-    empty = f"the cell of column '{column}' is empty, row %d counted from 0"
-    found = [cell or Gap(empty % row) for row, cell in enumerate(cells.to_pylist())]
-    return Sources(ids, found)

@@ -10,6 +10,7 @@ import numpy as np
 
 from depara_bench.errors import InputError, RunError
 from depara_bench.extract import Extracted
+from depara_bench.need import check_need
 from depara_bench.preprocess import to_input
 from depara_bench.rounding import check_resolved
 from depara_bench.trial import Trial, two_images, watched
@@ -32,6 +33,7 @@ def try_out(trial: Trial) -> Extracted:
     Raises InputError, with the likely cause and what to do, for a model whose rows depend on chance
     or on the other images of a batch, or whose maps or features are rounding noise.
     """
+    check_need(trial)
     inputs = to_input(two_images(*trial.spec.input.height_width), trial.spec.input)
     with watched() as drawn:
         first = trial.run(inputs)

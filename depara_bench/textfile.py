@@ -6,6 +6,9 @@ import codecs
 from pathlib import Path
 
 from depara_bench.errors import InputError, path_errors
+from depara_bench.files import TEXT, read_file
+
+_LINES = 10_000_000
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -19,10 +22,13 @@ _MARKS = (
 def read_text(path: Path, mend: str = "check the path") -> str:
     """The text of a file in UTF-8 or UTF-16, with a byte order mark or without, which is taken off.
 
-    Raises InputError naming the file, and the line that is of another encoding.
+    Raises InputError naming the file, which is none or too large, and the line that is of another
+    encoding.
     """
     with path_errors(f"{path}", mend):
-        content = path.read_bytes()
+        content = read_file(path, TEXT)
+    if (lines := content.count(b"\n")) > _LINES:
+        raise InputError(f"{path}: has {lines:,} lines, and at most {_LINES:,} are read; {mend}")
     encoding = _encoding(content)
     for mark, name in _MARKS:
         if name == encoding:

@@ -12,11 +12,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from depara_bench.csv_tables import parse
-from depara_bench.errors import InputError, path_errors
+from depara_bench.csv_tables import check_cells, parse
+from depara_bench.errors import InputError
+from depara_bench.files import TEXT
+from depara_bench.parquet_files import length, opened, told_size
 from depara_bench.textfile import read_text
 
 ENDINGS = (".csv", ".tsv", ".txt", ".parquet")
+
+_BATCH = 1 << 16
 
 _POINT = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 _COMMA = re.compile(r"[-+]?([0-9]+,[0-9]*|,[0-9]+)([eE][-+]?[0-9]+)?")
@@ -147,28 +151,49 @@ def of_frame(frame: pd.DataFrame, where: str) -> Rows:
 
 
 def _parquet(path: Path, where: str, mend: str) -> Rows:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    with path_errors(where, mend):
-        try:
-            table = pq.read_table(path)
-        except pa.ArrowException as error:
-            raise InputError(f"{where}: is not a readable Parquet file; {mend}") from error
-    # An index that pandas has put behind the columns stands before them, as in a CSV file.
-    index = [
-        name
-        for name in (table.schema.pandas_metadata or {}).get("index_columns", [])
-        if isinstance(name, str) and name in table.column_names
-    ]
-    names = [*index, *(name for name in table.column_names if name not in index)]
-    cells = {
-        "" if name.startswith("__index_level_") else name: [
-            _text(value) for value in table.column(name).to_pylist()
+    with opened(path, where, mend, once=True) as file:
+        schema, count = file.schema_arrow, file.metadata.num_rows
+        # What is no cell (a list, a picture) is no column of a table.
+        flat = [field.name for field in schema if not _is_no_cell(field.type)]
+        values, size, _ = told_size(file, flat, count)
+        check_cells(max(values, count), where)
+        _check_text(size, where, mend)
+        # An index that pandas has put behind the columns stands before them, as in a CSV file.
+        index = [
+            name
+            for name in (schema.pandas_metadata or {}).get("index_columns", [])
+            if isinstance(name, str) and name in flat
         ]
-        for name in names
-    }
-    return Rows(where, cells, [f"row {row}, counted from 0," for row in range(len(table))])
+        names = [*index, *(name for name in flat if name not in index)]
+        columns: dict[str, list[str]] = {name: [] for name in names}
+        read = 0
+        for batch in file.iter_batches(_BATCH, columns=names):
+            for name in names:
+                cells = batch.column(name)
+                read += length(cells)
+                _check_text(read, where, mend)
+                columns[name] += map(_text, cells.to_pylist())
+    return Rows(
+        where,
+        {"" if n.startswith("__index_level_") else n: cells for n, cells in columns.items()},
+        [f"row {row}, counted from 0," for row in range(count)],
+    )
+
+
+def _is_no_cell(kind: Any) -> bool:
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return any(
+        is_kind(kind)
+        for is_kind in (pa.types.is_nested, pa.types.is_binary, pa.types.is_large_binary)
+    )
+
+
+def _check_text(size: int, where: str, mend: str) -> None:
+    if size > TEXT:
+        raise InputError(f"{where}: holds more than {TEXT:,} bytes of cells; {mend}")
 
 
 def _text(value: Any) -> str:

@@ -22,11 +22,15 @@ from pydantic import (
 from depara_bench.config import Strict, nearest, read_yaml, validate
 from depara_bench.embedded import embedded
 from depara_bench.errors import InputError, path_errors
+from depara_bench.files import is_file
 from depara_bench.input import InputSpec as InputSpec
 from depara_bench.text_fields import Factory, Sha256, WebAddress
 from depara_bench.text_fields import Name as Name
 
 Role = Literal["source", "target"]
+
+MOST_CLASSES = 1_000_000
+"""Of a head: more than any data set has."""
 
 
 class _Spec(Strict):
@@ -131,7 +135,7 @@ class TorchvisionSpec(_LibrarySpec):
     """
 
     loader: Literal["torchvision"]
-    classes: int = Field(default=1000, ge=1)
+    classes: int = Field(default=1000, ge=1, le=MOST_CLASSES)
     transform_input: bool | None = None
 
 
@@ -142,7 +146,7 @@ class TimmSpec(_LibrarySpec):
     """
 
     loader: Literal["timm"]
-    classes: int | None = Field(default=None, ge=1)
+    classes: int | None = Field(default=None, ge=1, le=MOST_CLASSES)
 
 
 class TransformersSpec(_LibrarySpec):
@@ -239,7 +243,7 @@ def find_manifest(reference: str, base: Path) -> Path:
     if reference.endswith((".yaml", ".yml")):
         path = base / reference
         with path_errors(f"zoo: {path}", "check 'zoo' in the job"):
-            found = path.is_file()
+            found = is_file(path)
         if not found:
             raise InputError(f"zoo: {path} does not exist; check 'zoo' in the job")
         return path

@@ -87,7 +87,7 @@ def test_a_good_manifest_is_read_as_written(tmp_path: Path) -> None:
         ("seed: 0", "seed: 0\n    weights: w.pth", "give either 'weights: FILE' or"),
         ("seed: 0", "weights: w\n    sha256: abc", "sha256: 'abc' is no SHA-256"),
         ("seed: 0", "seed: 0\n    classes: 0", "classes: input should be greater than or equal to"),
-        ("size: 8", "size: 0", "input: size must lie in 1..8192"),
+        ("size: 8", "size: 0", "input: size must lie in 1..2048"),
         ("size: 8", "size: big", "input.size"),
         ("size: 8", "size: 8, range: [1, 0]", "range must be [low, high] with low < high"),
         ("size: 8", "size: 8, mean: [0, 0, 0]", "mean and std go together"),

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from depara_bench.attribution.batch import Batch
-from depara_bench.attribution.method import Attribution, require
+from depara_bench.attribution.method import MOST_PASSES, Attribution, require
 from depara_bench.attribution.operations import operations, told
 from depara_bench.config import nearest
 from depara_bench.errors import InputError
@@ -145,7 +145,26 @@ def from_captum(kind: str, arguments: Mapping[str, Any]) -> FromCaptum:
         needed = known[argument].default is inspect.Parameter.empty and argument != "baselines"
         if needed and argument not in arguments:
             raise InputError(f"'{name}' needs '{argument}'; give it beside the name")
+    for argument, value in arguments.items():
+        _check_whole(value, known[argument].default, f"'{name}': {argument}")
     return FromCaptum(kind=kind, arguments=dict(arguments))
+
+
+def _check_whole(value: Any, default: Any, where: str) -> None:
+    """Raise InputError for whole numbers that are passes, sizes or steps out of all measure, and
+    for what is no whole number where captum has one.
+    """
+    parts = [value]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, (list, tuple)):
+            parts += part
+        elif isinstance(part, dict):
+            parts += part.values()
+        elif isinstance(part, int) and abs(part) > MOST_PASSES:
+            raise InputError(f"{where}: must be at most {MOST_PASSES:,}, not {part:,}")
+    if type(default) is int and type(value) is not int and not isinstance(value, (list, tuple)):
+        raise InputError(f"{where}: must be a whole number, not {value!r}")
 
 
 def _usable(cls: Any) -> bool:

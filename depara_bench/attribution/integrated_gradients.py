@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from depara_bench.attribution.batch import Batch
-from depara_bench.attribution.method import Attribution
+from depara_bench.attribution.method import MOST_PASSES, Attribution
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,7 +20,7 @@ class IntegratedGradients(Attribution):
     sum to s(x) - s(b) as steps grow.
     """
 
-    steps: int = Field(default=50, ge=1)
+    steps: int = Field(default=50, ge=1, le=MOST_PASSES)
 
     def __call__(self, batch: Batch) -> Tensor:
         """(B, C, H, W), signed; `steps` forward and backward passes."""

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+MOST_PASSES = 10_000
+"""Most passes of one method through a model: means over more change in no digit that is kept."""
+
+
 class Attribution(Strict):
     """Base of the methods; the fields of a method are its arguments.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from depara_bench.attribution.batch import Batch
-from depara_bench.attribution.method import Attribution
+from depara_bench.attribution.method import MOST_PASSES, Attribution
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,9 +21,9 @@ class SmoothGrad(Attribution):
     does not depend on what else is in the batch, and is common to models that see the same pixels.
     """
 
-    samples: int = Field(default=25, ge=1)
+    samples: int = Field(default=25, ge=1, le=MOST_PASSES)
     sigma: float = Field(default=0.15, ge=0)
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**63)
 
     def __call__(self, batch: Batch) -> Tensor:
         """(B, C, H, W), signed; `samples` forward and backward passes."""

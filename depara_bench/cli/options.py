@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from depara_bench.errors import InputError
+from depara_bench.errors import InputError, without_model
 from depara_bench.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -67,7 +67,8 @@ def start_engine(name: str, address: str | None, wait: float | None, terminal: T
 def exit_for(record: dict[str, Any]) -> None:
     """Contract C7: name the models that failed, and exit with 1 if there are any."""
     for failure in record["failures"]:
-        complain(f"model '{failure['model']}' failed: {failure['error']}")
+        why = without_model(failure["error"], failure["model"])
+        complain(f"model '{failure['model']}' failed: {why}")
     if record["failures"]:
         raise typer.Exit(1)
 

@@ -121,7 +121,10 @@ def compare(
         typer.Option("--truth", help="A table, or an embedded one. (Default: the zoo's own.)"),
     ] = None,
     replicates: Annotated[
-        int, typer.Option("--replicates", min=0, help="Bootstrap over probe images; 0: none.")
+        int,
+        typer.Option(
+            "--replicates", min=0, max=100_000, help="Bootstrap over probe images; 0: none."
+        ),
     ] = 200,
     methods: Annotated[
         str | None, typer.Option("--methods", help="Some methods only: a,b. (Default: all.)")

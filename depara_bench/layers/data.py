@@ -14,9 +14,11 @@ from pydantic import Field, field_validator
 
 from depara_bench.config import Strict
 from depara_bench.errors import InputError
+from depara_bench.files import IMAGE, read_file
 from depara_bench.probe import decode
 from depara_bench.probe_sources import is_heading, spelled
 from depara_bench.rooms.data import draw_set, read_set
+from depara_bench.rooms.styles import StyleName
 from depara_bench.rooms.tasks import TASKS
 from depara_bench.textfile import read_text
 
@@ -28,7 +30,7 @@ class RoomsSet(Strict):
     task: str
     seed: int = Field(ge=0, lt=2**31)
     count: int = Field(ge=2, le=1_000_000)
-    style: str = "plain"
+    style: StyleName = "plain"
 
     @field_validator("task")
     @classmethod
@@ -139,7 +141,7 @@ def _photos(spec: PhotoSet, base: Path) -> Images:
 
 def _read(path: Path) -> NDArray[np.uint8]:
     try:
-        return decode(path.read_bytes())
+        return decode(read_file(path, IMAGE))
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read as an image ({error})") from error
 

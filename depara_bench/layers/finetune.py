@@ -28,7 +28,7 @@ class Recipe(Strict):
     `drops`. augment: random crops (where the input is cropped) and mirrored images in training.
     """
 
-    batch: int = Field(default=32, ge=2)
+    batch: int = Field(default=32, ge=2, le=100_000)
     learning_rate: float = Field(gt=0, lt=10)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=0.0005, ge=0, lt=1)

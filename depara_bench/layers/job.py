@@ -23,6 +23,10 @@ SCRATCH = "scratch"
 """Not a source: the target's network, trained from the start on the same few images."""
 
 
+MOST_EPOCHS = 100_000
+MOST_SEEDS = 10_000
+
+
 class Training(Strict):
     """How the networks themselves are trained (`layers train`): on which images, each.
 
@@ -31,7 +35,7 @@ class Training(Strict):
 
     networks: dict[Name, SetSpec]
     held_out: dict[Name, SetSpec]
-    epochs: int = Field(ge=1)
+    epochs: int = Field(ge=1, le=MOST_EPOCHS)
     seed: int = Field(default=0, ge=0, lt=2**31)
     recipe: Recipe
 
@@ -54,7 +58,7 @@ class Measure(Strict):
     held_out: SetSpec
     fractions: dict[Name, float]
     epochs: dict[Name, int]
-    seeds: tuple[int, ...] = Field(min_length=1)
+    seeds: tuple[int, ...] = Field(min_length=1, max_length=MOST_SEEDS)
     recipe: Recipe
 
     @field_validator("fractions")
@@ -69,14 +73,18 @@ class Measure(Strict):
     @field_validator("seeds")
     @classmethod
     def _differ(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
-        if len(set(seeds)) != len(seeds) or min(seeds) < 0:
-            raise ValueError("each seed at most once, 0 or more")
+        if len(set(seeds)) != len(seeds) or not all(0 <= seed < 2**31 for seed in seeds):
+            raise ValueError("each seed at most once, 0 or more and below 2**31")
         return seeds
 
     @model_validator(mode="after")
     def _epochs_of_each(self) -> Measure:
-        if set(self.fractions) != set(self.epochs) or min(self.epochs.values()) < 1:
-            raise ValueError("'epochs' must have the names of 'fractions', each 1 or more")
+        if set(self.fractions) != set(self.epochs) or not all(
+            1 <= epochs <= MOST_EPOCHS for epochs in self.epochs.values()
+        ):
+            raise ValueError(
+                f"'epochs' must have the names of 'fractions', each in 1..{MOST_EPOCHS:_}"
+            )
         return self
 
 

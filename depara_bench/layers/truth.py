@@ -22,7 +22,7 @@ def read_accuracies(path: Path) -> pd.DataFrame:
     Raises InputError naming the file and what is wrong with it.
     """
     mend = "measure it with 'depara-bench layers measure', or set 'truth: null'"
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"truth: {path} cannot be read (there is no such file); {mend}")
     rows = read_rows(path, f"truth: {path}", mend)
     rows.need((*_NAMES, *_NUMBERS), f"it needs {', '.join((*_NAMES, *_NUMBERS))}")

@@ -18,6 +18,7 @@ from typing import Any
 
 from depara_bench.errors import InputError
 from depara_bench.loaders.libraries import one_line
+from depara_bench.memory import available
 
 
 def read(content: bytes, path: Path, name: str) -> Any:
@@ -100,6 +101,22 @@ def _check_kind(content: bytes, where: str) -> None:
         raise InputError(
             f"{where} is a TorchScript archive: a program, not a state dict; load it with"
             f" 'loader: torchscript', or save model.state_dict()"
+        )
+
+
+def check_unfolded(content: bytes, where: str) -> None:
+    """Raise InputError for an archive that unfolds to more than fits into memory. Torch compresses
+    nothing; another program may have, to any size.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as opened:
+            size = sum(member.file_size for member in opened.infolist())
+    except Exception:  # no zip, or one that is made to break its reader
+        return
+    if size > (free := available()):
+        raise InputError(
+            f"{where} unfolds to {size / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB of memory are free;"
+            f" save the model without compression"
         )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from depara_bench.errors import InputError, path_errors
+from depara_bench.files import is_file
 from depara_bench.loaders.weights import file_sha256
 
 
@@ -77,7 +78,7 @@ def entry_of_file(
     """
     with path_errors(f"{where}: weights {weights}"):
         path = (base / Path(weights).expanduser()).resolve()
-        there = path.is_file()
+        there = is_file(path)
     named = [entry for entry in entries if entry.is_named(path)]
     if not named and any(_digits(entry.file) for entry in entries):
         if sha256 is None and not there:

@@ -110,6 +110,11 @@ def is_spare(name: str) -> bool:
     return name.partition(".")[0] in _HEADS or name.rpartition(".")[2] in _COUNTERS
 
 
+def is_whole(name: str) -> bool:
+    """Whether a tensor of this name counts or numbers something, whatever the model's is called."""
+    return name.rpartition(".")[2] in (*_CONSTANTS, *_COUNTERS)
+
+
 def _aliases(own: dict[str, Tensor], lacking: Sequence[str]) -> set[str]:
     """Names, of those, whose tensor is filled under another name too. `save_model` of safetensors
     writes such a tensor once.

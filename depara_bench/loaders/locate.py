@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from depara_bench.errors import InputError, path_errors
+from depara_bench.files import SETTINGS, check_size, is_file, size_of
 from depara_bench.loaders import weights
 from depara_bench.loaders.libraries import hub_file
 from depara_bench.zoo import AnySpec, TimmSpec, TorchvisionSpec, TransformersSpec
@@ -36,7 +37,8 @@ def config_file(architecture: str, base: Path, name: str = "config.json") -> Pat
     """
     with path_errors(f"architecture '{architecture}'", "correct 'architecture'"):
         file = base / Path(architecture).expanduser() / name
-        if file.is_file():
+        if is_file(file):
+            check_size(size_of(file), SETTINGS)
             return file
     return hub_file(architecture, (name,)) if "/" in architecture else None
 
@@ -65,9 +67,9 @@ def _timm_file(architecture: str, where: str) -> Path:
 
 def _transformers_file(architecture: str, base: Path, where: str) -> Path:
     config = config_file(architecture, base)
-    if config is not None:
-        for file in map(config.with_name, _WEIGHTS):
-            if file.is_file():
+    with path_errors(f"{where}: weights of '{architecture}'"):
+        for file in map(config.with_name, _WEIGHTS) if config is not None else ():
+            if is_file(file):
                 return file
     raise InputError(
         f"{where}: neither the folder nor the Hugging Face cache holds weights of '{architecture}';"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +17,10 @@ import torch
 
 from depara_bench.config import nearest
 from depara_bench.errors import InputError
+from depara_bench.files import SETTINGS, read_file
 from depara_bench.loaders import weights
 from depara_bench.loaders.choose import attempts, in_float32, misfit, pick
-from depara_bench.loaders.fit_keys import Fit, expected, is_spare
+from depara_bench.loaders.fit_keys import Fit, expected, is_spare, is_whole
 from depara_bench.loaders.libraries import need, offline, one_line
 from depara_bench.loaders.locate import config_file, locate
 from depara_bench.loaders.readings import State
@@ -115,13 +116,35 @@ def _config(architecture: str, base: Path, where: str) -> Any:
             )
         return mapping[architecture]()
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_file(path, SETTINGS).decode("utf-8"))
+        _check_depth(content, f"{where}: {path}")
         return mapping[content["model_type"]].from_dict(content)
+    except InputError:
+        raise
     except Exception as error:  # a file can hold anything
         raise InputError(
             f"{where}: {path} is no configuration that this transformers knows ({one_line(error)});"
             f" fetch it again"
         ) from error
+
+
+_MOST_LAYERS = 1_000
+
+
+def _check_depth(content: Any, where: str, field: str = "") -> None:
+    """Raise InputError for a configuration of so many layers that building them has no end."""
+    if isinstance(content, dict):
+        for name, inner in content.items():
+            _check_depth(inner, where, f"{name}")
+    elif isinstance(content, list):
+        for inner in content:
+            _check_depth(inner, where, field)
+    elif ("layers" in field or "depth" in field) and isinstance(content, int):
+        if content > _MOST_LAYERS:
+            raise InputError(
+                f"{where}: {field} is {content:,}, and models of at most {_MOST_LAYERS:,} layers"
+                f" are built; correct it"
+            )
 
 
 def _class(config: Any, where: str) -> tuple[Any, Any]:
@@ -187,10 +210,24 @@ def _from_state(kind: Any, config: Any, state: State, where: str) -> tuple[Any, 
         extra=tuple(extra),
         spare=tuple(name for name in extra if name in others or is_spare(name)),
         shapes=tuple(sorted(shapes)),
-        kinds=(),
+        kinds=_whole(state, own, extra),
         matched=len(own) - len(found["missing_keys"]) - len(shapes),
     )
     return model, fit
+
+
+def _whole(state: State, own: Mapping[str, Tensor], extra: Sequence[str]) -> tuple[str, ...]:
+    """Names of whole numbers that went, under a present or an earlier name, where real ones belong:
+    the library makes real ones of them.
+    """
+    return tuple(
+        name
+        for name, tensor in state.items()
+        if not tensor.is_floating_point()
+        and name not in extra
+        and not is_whole(name)
+        and (name not in own or own[name].is_floating_point())
+    )
 
 
 def _call(function: Any, *arguments: Any, where: str, **options: Any) -> Any:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from depara_bench.errors import InputError, path_errors
+from depara_bench.files import check_size, is_file, read_file, size_of
 from depara_bench.loaders import checkpoints
 from depara_bench.loaders.choose import Translate, choose, unchanged
 from depara_bench.loaders.fit_keys import Fit, first_few
@@ -40,10 +41,10 @@ def resolve(weights: str, base: Path, name: str, sha256: str | None = None) -> P
     """
     with path_errors(f"model '{name}': weights {weights}"):
         path = (base / Path(weights).expanduser()).resolve()
-        if path.is_file():
+        if is_file(path):
             return path
         fetched = cache() / path.name
-        there = fetched.is_file()
+        there = is_file(fetched)
     if sha256 is None:
         raise InputError(f"model '{name}': weights {path} do not exist; put the file there")
     if not there:
@@ -57,18 +58,21 @@ def resolve(weights: str, base: Path, name: str, sha256: str | None = None) -> P
 def read_bytes(path: Path, sha256: str | None, name: str) -> bytes:
     """The file's bytes, after its SHA-256 has been compared with the manifest's."""
     with path_errors(f"model '{name}': weights {path}"):
-        content = path.read_bytes()
+        content = read_file(path)
     found = hashlib.sha256(content).hexdigest()
     if sha256 is not None and found != sha256:
         raise InputError(
             f"model '{name}': {path} has SHA-256 {found[:12]}..., the manifest says"
             f" {sha256[:12]}...; fetch the file again or correct 'sha256'"
         )
+    checkpoints.check_unfolded(content, f"model '{name}': {path}")
     return content
 
 
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file, in hex. Raises InputError where it cannot be read."""
+    with path_errors(f"{path}"):
+        check_size(size_of(path))  # that of a sparse file may take years to read
     with path_errors(f"{path}"), path.open("rb") as stream:
         return (
             hashlib.file_digest(stream, "sha256").hexdigest()

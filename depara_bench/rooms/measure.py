@@ -41,6 +41,9 @@ SCRATCH = "scratch"
 RANDOM = "random"
 """Not a source: the readout on a frozen encoder that was never trained."""
 
+_MOST = 1_000_000
+"""Of scenes, and of steps of one training."""
+
 _RECIPE = 2  # raise it when the readout or its training change
 
 
@@ -59,17 +62,17 @@ class MeasureJob(Strict):
     sources: tuple[str, ...] | None = Field(default=None, min_length=2)
     sizes: dict[str, int]
     steps: dict[str, int]
-    seeds: tuple[int, ...] = Field(min_length=2)
-    held_out: int = Field(ge=10)
-    batch: int = Field(default=32, ge=2)
+    seeds: tuple[int, ...] = Field(min_length=2, max_length=10_000)
+    held_out: int = Field(ge=10, le=_MOST)
+    batch: int = Field(default=32, ge=2, le=100_000)
     learning_rate: float = Field(default=3e-3, gt=0, lt=1)
-    width: int = Field(default=64, ge=1)
+    width: int = Field(default=64, ge=1, le=10_000)
 
     @field_validator("sizes")
     @classmethod
     def _some(cls, sizes: dict[str, int]) -> dict[str, int]:
-        if not sizes or min(sizes.values()) < 2:
-            raise ValueError("name at least one size of 2 scenes or more")
+        if not sizes or not all(2 <= size <= _MOST for size in sizes.values()):
+            raise ValueError(f"name at least one size, each of 2 scenes or more, up to {_MOST:,}")
         return sizes
 
     @field_validator("seeds")
@@ -83,8 +86,8 @@ class MeasureJob(Strict):
     def _steps_of_each_size(self) -> MeasureJob:
         if set(self.sizes) != set(self.steps):
             raise ValueError("'sizes' and 'steps' must have the same names")
-        if min(self.steps.values()) < 1:
-            raise ValueError("'steps' must be 1 or more")
+        if not all(1 <= steps <= _MOST for steps in self.steps.values()):
+            raise ValueError(f"'steps' must lie in 1..{_MOST}")
         return self
 
 

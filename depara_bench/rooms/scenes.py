@@ -19,7 +19,15 @@ from depara_bench.rooms.styles import Style, style_named
 
 _DRAWN = 256  # scenes whose parameters are drawn in one go
 _PIXELS = 16 * 64 * 64  # of a chunk: what stays in cache
+_BYTES = 500  # that drawing holds for each pixel of a chunk, at its peak
 Result = TypeVar("Result")
+
+
+def working_memory(size: int) -> int:
+    """Bytes that drawing scenes of a size takes, besides the images: of the chunks that are drawn
+    at the same time.
+    """
+    return _BYTES * max(_PIXELS, size**2) * torch.get_num_threads()
 
 
 def _chunks(

@@ -6,6 +6,9 @@ Colours are (hue, saturation, value) in [0, 1], linear light.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 from depara_bench.errors import InputError
 
@@ -50,6 +53,16 @@ STYLES = {
         light=1.15,
     ),
 }
+
+
+def _known(name: str) -> str:
+    if name not in STYLES:
+        raise ValueError(f"{name[:200]!r} is not one of {', '.join(STYLES)}")
+    return name
+
+
+StyleName = Annotated[str, AfterValidator(_known)]
+"""A style in a file that users write."""
 
 
 def style_named(name: str) -> Style:

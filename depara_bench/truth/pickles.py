@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from depara_bench.errors import InputError
+from depara_bench.errors import InputError, path_errors
+from depara_bench.files import TEXT, read_file
 
 
 class _Dtype:
@@ -68,10 +69,8 @@ def read_numbers(path: Path) -> dict[str, float]:
     Raises InputError when the file is no pickle, holds anything but plain data, or something else
     than a dict of names to finite numbers.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    with path_errors(f"{path}"):
+        content = read_file(path, TEXT)
     try:
         loaded = _Reader(io.BytesIO(content), encoding="latin1").load()
     except pickle.UnpicklingError as error:

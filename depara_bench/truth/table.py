@@ -21,6 +21,7 @@ import yaml
 from depara_bench.config import nearest, read_yaml
 from depara_bench.embedded import embedded
 from depara_bench.errors import InputError, path_errors
+from depara_bench.files import is_file
 from depara_bench.user_tables import ENDINGS, Rows, of_frame, read_rows
 
 _COLUMNS = ("source", "target", "value")
@@ -161,7 +162,7 @@ def find_truth(reference: str, base: Path) -> Path:
     """Path of a truth table: a file, or an embedded one by "zoo" or "zoo/table" ("rooms/large")."""
     path = base / reference
     if path.suffix.lower() in ENDINGS:
-        if not path.is_file():
+        if not is_file(path):
             raise InputError(f"truth: {path} does not exist; check --truth")
         return path
     zoo, _, table = reference.partition("/")
@@ -188,11 +189,11 @@ def read_truth(reference: str, base: Path) -> Truth:
     header = path.with_suffix(".yaml")
     rows = read_rows(path, str(path), "check --truth")
     origin = " ".join(rows.comments)
-    if header.is_file():
+    if header.exists():
         origin = str(read_yaml(header).get("origin", "")) or origin
     truth = from_table(rows, path.stem, origin, str(path))
     seeds = path.with_suffix(".seeds.csv")
-    if not seeds.is_file():
+    if not seeds.exists():
         return truth
     return with_seeds(truth, read_rows(seeds, str(seeds), "delete the file"), str(seeds))
 
