@@ -96,9 +96,10 @@ def _absolute(key: str, value: object, text: str) -> object:
         return str(Path(text.strip()).expanduser().resolve()) if is_path and value else value
 
 
-def run_probes(file: ProbesFile, out: str, engine: Engine, terminal: Terminal) -> pd.DataFrame:
-    """Run, compare and report each probe set in `out`/<its name>; write the table of all, and its
-    pages. Returns the table; see `probes_table`. What is there and fits is not computed again.
+def run_probes(file: ProbesFile, out: Folder, engine: Engine, terminal: Terminal) -> pd.DataFrame:
+    """Run, compare and report each probe set in a folder of its name in `out`; write the table of
+    all, and its pages. Returns the table; see `probes_table`. What is there and fits is not
+    computed again.
     """
     zoo, manifest = file.base.job.zoo, find_manifest(file.base.job.zoo, file.base.base)
     if zoo.endswith((".yaml", ".yml")):  # a path is meant from the base job, not from this one
@@ -116,17 +117,16 @@ def run_probes(file: ProbesFile, out: str, engine: Engine, terminal: Terminal) -
     evaluations: dict[str, pd.DataFrame] = {}
     for name, one in runs.items():
         terminal.say(f"probe set '{name}'")
-        folder = Folder(f"{out}/{name}")
+        folder = out.below(name)
         record = run(one, folder, engine, terminal)
         compare_run(folder, record, file.job.truth, terminal, replicates=0)
         report_run(folder, record, terminal)
         evaluations[name] = read_table(folder, EVALUATION)
     table = probes_table(evaluations)
-    folder = Folder(out)
-    write_table(folder, TABLE, table)
+    write_table(out, TABLE, table)
     html, markdown = probes_report(file.job.name, table, thumbnails, records.now())
-    folder.write("report.md", markdown.encode())
-    folder.write("report.html", html.encode())
+    out.write("report.md", markdown.encode())
+    out.write("report.html", html.encode())
     return table
 
 

@@ -195,7 +195,7 @@ def probes(
     file = load_probes_job(job, set_ or ())
     folder = run_folder(out, file.job.name)
     with open_engine(engine, address) as opened:
-        found = run_probes(file, folder.uri, opened, terminal)
+        found = run_probes(file, folder, opened, terminal)
     if not quiet:
         rows = found[found["metric"] == "spearman"]
         table = Table("Spearman", *file.job.probes, box=None, header_style="bold")
