@@ -33,8 +33,10 @@ def locked(folder: Folder) -> Iterator[None]:
     with holding(folder, LOCK) if place is None else nullcontext():
         try:
             yield
-        except StoreError as error:
-            raise RunError(str(error)) from error
+        except InputError as error:
+            if StoreError.told(error):
+                raise RunError(str(error)) from error
+            raise
 
 
 @contextmanager

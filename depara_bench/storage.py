@@ -35,9 +35,16 @@ _REFUSED = re.compile(
     r"|UNRECOGNIZED_CLIENT|MISSING_AUTHENTICATION|HTTP status 40[13]|PERMISSION_DENIED"
 )
 
+_AWAY, _SHUT = "the store cannot be reached", "the store refuses"
+
 
 class StoreError(InputError):
     """A store that does not answer, or does not let this run in. What is in it stays as it is."""
+
+    @staticmethod
+    def told(error: InputError) -> bool:
+        """Whether it is one, or tells of one: a worker's errors come as their words alone."""
+        return f": {_AWAY} (" in str(error) or f": {_SHUT} (" in str(error)
 
 
 @dataclass(frozen=True, repr=False)
@@ -108,13 +115,13 @@ class Folder:
             said = without(self.address, error)
             if _GONE.search(said):
                 raise StoreError(
-                    f"{self.uri}: the store cannot be reached ({said}); what is in it is kept: run"
-                    f" again when it answers, and it continues"
+                    f"{self.uri}: {_AWAY} ({said}); what is in it is kept: run again when it"
+                    f" answers, and it continues"
                 ) from None
             if _REFUSED.search(said):
                 raise StoreError(
-                    f"{self.uri}: the store refuses ({said}); check the keys: they are taken from"
-                    f" the environment or a profile, or from the address"
+                    f"{self.uri}: {_SHUT} ({said}); check the keys: they are taken from the"
+                    f" environment or a profile, or from the address"
                 ) from None
             if isinstance(error, OSError):
                 raise OSError(said) from None

@@ -29,7 +29,7 @@ BEAT_S = 10.0
 STALE_S = 45.0
 """Seconds after which a lock that was not renewed has no holder any more."""
 
-SETTLE_S = 1.0
+SETTLE_S = 2.0
 """Seconds that one who asks waits for others who do."""
 
 
