@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 HIDDEN = "***"
 
-_ADDRESS = re.compile(r"\b([a-zA-Z][\w+.-]*:/{1,2}|s3:|gs:)(\S*@\S*)")
+_ADDRESS = re.compile(r"\b([a-zA-Z][\w+.-]+:/{1,2}|s3:|gs:)(\S*@\S*)")
 
 _TOKEN = re.compile(
     r"([?&][\w.-]*(?:token|key|secret|sig|password|credential)[\w.-]*=)[^&\s]+", re.IGNORECASE
