@@ -2,10 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help run test check format clean
+.PHONY: help run test torture check format clean
 help:
 	@echo "make run    set up, run the main job on the embedded zoo, write its report"
 	@echo "make test   set up, run the tests"
+	@echo "make torture  30 minutes of kills, signals, damage, full disks and failing stores"
 	@echo "make check  format, lint and types"
 
 .venv/ready: pyproject.toml constraints.txt
@@ -20,6 +21,9 @@ run: .venv/ready
 
 test: .venv/ready
 	$(BIN)/python -m pytest
+
+torture: .venv/ready
+	$(BIN)/python benchmarks/torture.py --minutes 30
 
 check: .venv/ready
 	$(BIN)/ruff format --check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http
 import http.client
 import shutil
@@ -15,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from depara_bench.addresses import masked, without
 from depara_bench.errors import DeparaError, InputError, RunError
 from depara_bench.loaders.weights import file_sha256
 from depara_bench.terminal import Advance, Terminal
@@ -115,8 +117,8 @@ def _obtain(file: File, mirror: str, cache: Path, bar: Bar) -> Path:
         if not _is(part, file):
             part.unlink()
             raise RunError(
-                f"{mirror} holds another {file.name} than the manifest's 'sha256' says; try another"
-                f" mirror"
+                f"{masked(mirror)} holds another {file.name} than the manifest's 'sha256' says; try"
+                f" another mirror"
             )
     return part.replace(cache / file.name)
 
@@ -148,21 +150,38 @@ def _download(url: str, part: Path, bar: Bar) -> None:
                 got += len(chunk)
                 advance(len(chunk))
     if got < left:
-        raise Unreachable(f"{url}: the connection broke off; the same command goes on from there")
+        raise Unreachable(
+            f"{masked(url)}: the connection broke off; the same command goes on from there"
+        )
 
 
 def _opened(url: str, begun: int) -> Any:
     """The answer to a request for all bytes from `begun` on."""
-    headers = {"Range": f"bytes={begun}-"} if begun else {}
-    request = urllib.request.Request(url, headers=headers)  # noqa: S310 - it is http or https
+    shown = masked(url)
     try:
-        return urllib.request.urlopen(request, timeout=_PATIENCE_S)  # noqa: S310
+        return urllib.request.urlopen(_request(url, begun), timeout=_PATIENCE_S)  # noqa: S310
     except urllib.error.HTTPError as error:
         if begun and error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             return _opened(url, 0)  # what is there is as long as the file, and wrong
-        raise RunError(f"{url}: answer {error.code} ({error.reason}); check the mirror") from error
-    except (OSError, http.client.HTTPException) as error:
-        raise Unreachable(f"{url}: no answer ({getattr(error, 'reason', error)})") from error
+        raise RunError(
+            f"{shown}: answer {error.code} ({error.reason}); check the mirror"
+        ) from error
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        why = without(url, getattr(error, "reason", error))
+        raise Unreachable(f"{shown}: no answer ({why})") from None
+
+
+def _request(url: str, begun: int) -> urllib.request.Request:
+    """User and password of the address go into a header of their own, for this server alone."""
+    parts = urllib.parse.urlsplit(url)
+    user, at, place = parts.netloc.rpartition("@")
+    plain = urllib.parse.urlunsplit(parts._replace(netloc=place))
+    headers = {"Range": f"bytes={begun}-"} if begun else {}
+    request = urllib.request.Request(plain, headers=headers)  # noqa: S310 - it is http or https
+    if at:
+        code = base64.b64encode(urllib.parse.unquote_to_bytes(user)).decode()
+        request.add_unredirected_header("Authorization", f"Basic {code}")
+    return request
 
 
 def _chunks(url: str, response: Any) -> Iterator[bytes]:
@@ -171,7 +190,8 @@ def _chunks(url: str, response: Any) -> Iterator[bytes]:
             chunk = response.read(_CHUNK)
         except (OSError, http.client.HTTPException) as error:
             raise Unreachable(
-                f"{url}: the connection broke off ({error}); the same command goes on from there"
+                f"{masked(url)}: the connection broke off ({error}); the same command goes on from"
+                f" there"
             ) from error
         if not chunk:
             return

@@ -101,13 +101,13 @@ def _absolute(key: str, value: object, text: str) -> object:
 
 
 def run_probes(
-    file: ProbesFile, out: str, engine: Engine, terminal: Terminal
+    file: ProbesFile, out: Folder, engine: Engine, terminal: Terminal
 ) -> tuple[pd.DataFrame, records.Record]:
-    """Run, compare and report each probe set in `out`/<its name>; write the table of all, its pages
-    and its record. Returns the table, see `probes_table`, and the record. What is there and fits is
-    not computed again.
+    """Run, compare and report each probe set in a folder of its name in `out`; write the table of
+    all, its pages and its record. Returns the table, see `probes_table`, and the record. What is
+    there and fits is not computed again.
     """
-    folder, started, truth = Folder(out), records.now(), _find_truth(file)
+    folder, started, truth = out, records.now(), _find_truth(file)
     runs = _runs(file)
     # All probe sets are read before the first run starts: a mistake in the last is known at once.
     thumbnails = {

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from depara_bench.errors import RunError
-from depara_bench.storage import Folder
+from depara_bench.storage import Folder, StoreError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -163,6 +163,8 @@ def read_origin(
             if metadata.get("depara.fingerprint") != origin.fingerprint:
                 return None
             shard = _to_shard(file.read())
+    except StoreError:
+        raise
     except Exception:  # what is read from a damaged footer can be wrong in any way
         return None
     whole = (
@@ -243,10 +245,11 @@ def _groups(folder: Folder, model: str, block: int, column: str) -> Iterator[np.
 @contextmanager
 def _reading(folder: Folder, path: str) -> Iterator[pq.ParquetFile]:
     filesystem, root = folder.open()
+    place = f"{root}/{path}"
     try:
-        with filesystem.open_input_file(f"{root}/{path}") as source, _open(source) as file:
+        with folder.answers(), filesystem.open_input_file(place) as source, _open(source) as file:
             yield file
-    except RunError:
+    except (RunError, StoreError):
         raise
     except FileNotFoundError as error:
         raise RunError(f"{folder.uri}/{path}: is missing; run 'depara-bench extract'") from error

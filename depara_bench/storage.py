@@ -7,16 +7,44 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from depara_bench.errors import InputError, cause, path_errors
+from depara_bench.addresses import masked, without
+from depara_bench.errors import DeparaError, InputError, cause, path_errors
 
 if TYPE_CHECKING:
     import pyarrow.fs as pafs
+
+_STORE = re.compile(r"(s3|gs|gcs|abfss?|hdfs|viewfs|https?|file):", re.IGNORECASE)
+_GONE = re.compile(
+    r"NETWORK_CONNECTION|REQUEST_TIMEOUT|SLOW_DOWN|SERVICE_UNAVAILABLE|INTERNAL_FAILURE|THROTTLING"
+    r"|HTTP status 5\d\d|curlCode|timed? ?out|[Cc]onnection (refused|reset)|[Cc]ould not resolve"
+    r"|[Cc]ouldn't (connect|resolve)|UNAVAILABLE|DEADLINE_EXCEEDED"
+)
+"""What stores' clients say when there is no answer, or none of use, after their own retries."""
+
+_REFUSED = re.compile(
+    r"ACCESS_DENIED|INVALID_(ACCESS_KEY|CLIENT_TOKEN|SIGNATURE)|SIGNATURE_DOES_NOT_MATCH|EXPIRED"
+    r"|UNRECOGNIZED_CLIENT|MISSING_AUTHENTICATION|HTTP status 40[13]|PERMISSION_DENIED"
+)
+
+_AWAY, _SHUT = "the store cannot be reached", "the store refuses"
+
+
+class StoreError(InputError):
+    """A store that does not answer, or does not let this run in. What is in it stays as it is."""
+
+    @staticmethod
+    def told(error: InputError) -> bool:
+        """Whether it is one, or tells of one: a worker's errors come as their words alone."""
+        return f": {_AWAY} (" in str(error) or f": {_SHUT} (" in str(error)
 
 
 @dataclass(frozen=True, repr=False)
@@ -32,7 +60,7 @@ class Folder:
 
     @property
     def uri(self) -> str:
-        """The address for eyes: without user, password and tokens."""
+        """The address for eyes: without user, password and query. A path can be put behind it."""
         return masked(self.address)
 
     def __repr__(self) -> str:
@@ -45,6 +73,8 @@ class Folder:
 
     def below(self, name: str) -> Folder:
         """The folder of this name in it."""
+        if "://" not in self.address:
+            return Folder(str(Path(self.address) / name))
         path, mark, query = self.address.partition("?")
         return Folder(f"{path.rstrip('/')}/{name}{mark}{query}")
 
@@ -54,7 +84,11 @@ class Folder:
         if self.address.startswith("file://"):
             with path_errors(self.uri):
                 return Path(url2pathname(urlsplit(self.address).path))
-        return None if "://" in self.address else Path(self.address)
+        if "://" in self.address:
+            return None
+        if scheme := _STORE.match(self.address):
+            raise InputError(f"{self.uri}: is no address; write {scheme[1]}:// in front")
+        return Path(self.address)
 
     def open(self) -> tuple[pafs.FileSystem, str]:
         """The file system and the folder's path on it. Raises InputError for a bad URI."""
@@ -63,14 +97,38 @@ class Folder:
         with path_errors(self.uri):
             if self.local is not None:
                 return pafs.LocalFileSystem(), str(self.local.resolve())
+        with self.answers():
+            return _opened(self.address)
+
+    @contextlib.contextmanager
+    def answers(self) -> Iterator[None]:
+        """Tell what a store raises without the keys of its address. Raises StoreError where it does
+        not answer, or does not take the keys, and InputError for an address that makes no sense.
+        """
         try:
-            filesystem, path = pafs.FileSystem.from_uri(self.address)
-        except Exception as error:  # whose words may hold the address
+            yield
+        except (FileNotFoundError, DeparaError):
+            raise
+        except Exception as error:
+            if self.local is not None:
+                raise
+            said = without(self.address, error)
+            if _GONE.search(said):
+                raise StoreError(
+                    f"{self.uri}: {_AWAY} ({said}); what is in it is kept: run again when it"
+                    f" answers, and it continues"
+                ) from None
+            if _REFUSED.search(said):
+                raise StoreError(
+                    f"{self.uri}: {_SHUT} ({said}); check the keys: they are taken from the"
+                    f" environment or a profile, or from the address"
+                ) from None
+            if isinstance(error, OSError):
+                raise OSError(said) from None
             raise InputError(
-                f"{self.uri}: is no address that can be opened ({_without(self.address, error)});"
-                f" correct it: special characters of a key are written %2F for / and %40 for @"
+                f"{self.uri}: is no address that can be opened ({said}); correct it: special"
+                f" characters of a key are written %2F for / and %40 for @"
             ) from None
-        return filesystem, path
 
     def write(self, path: str, content: bytes | memoryview) -> None:
         """Write a file so that a reader sees either all of it or what was there before.
@@ -81,9 +139,8 @@ class Folder:
         """
         with storage_errors(f"{self.uri}/{path}"):
             if self.local is None:
-                filesystem, root = self.open()
-                with filesystem.open_output_stream(f"{root}/{path}") as stream:
-                    stream.write(content)
+                with ThreadPoolExecutor(1) as pool:  # which no signal stops half-way
+                    pool.submit(self._upload, path, content).result()
                 return
             final = self.local / path
             final.parent.mkdir(parents=True, exist_ok=True)
@@ -99,10 +156,26 @@ class Folder:
                     temporary.unlink()
                 raise
 
+    def _upload(self, path: str, content: bytes | memoryview) -> None:
+        """Put an object. Closing a stream publishes what was written to it, even nothing where that
+        failed: such an object is taken away again.
+        """
+        filesystem, root = self.open()
+        with self.answers():
+            stream = filesystem.open_output_stream(f"{root}/{path}")
+            try:
+                stream.write(content)
+            except BaseException:
+                with contextlib.suppress(Exception):
+                    stream.close()
+                    filesystem.delete_file(f"{root}/{path}")
+                raise
+            stream.close()
+
     def read(self, path: str) -> bytes | None:
         """Content of a file; None where there is none. Raises InputError for one not readable."""
         filesystem, root = self.open()
-        with path_errors(f"{self.uri}/{path}"):
+        with path_errors(f"{self.uri}/{path}"), self.answers():
             try:
                 with filesystem.open_input_stream(f"{root}/{path}") as stream:
                     return bytes(stream.read())
@@ -118,7 +191,7 @@ class Folder:
         filesystem, root = self.open()
         place = f"{root}/{path}".rstrip("/")
         selector = pafs.FileSelector(place, recursive=True, allow_not_found=True)
-        with path_errors(f"{self.uri}: what is in it", "choose another --out"):
+        with path_errors(f"{self.uri}: what is in it", "choose another --out"), self.answers():
             try:
                 infos = filesystem.get_file_info(selector)
                 files = [info.path for info in infos if info.type == pafs.FileType.File]
@@ -140,7 +213,8 @@ class Folder:
         self._refuse_links({parent for path in paths for parent in PurePosixPath(path).parents})
         filesystem, root = self.open()
         for path in paths:
-            with storage_errors(f"{self.uri}/{path}"), contextlib.suppress(FileNotFoundError):
+            place = f"{self.uri}/{path}"
+            with storage_errors(place), self.answers(), contextlib.suppress(FileNotFoundError):
                 filesystem.delete_file(f"{root}/{path}")
 
     def _refuse_links(self, folders: Iterable[PurePosixPath]) -> None:
@@ -157,41 +231,22 @@ class Folder:
         """Delete a folder and all that is in it, where it is there; links as for `delete`."""
         self._refuse_links({PurePosixPath(path), *PurePosixPath(path).parents})
         filesystem, root = self.open()
-        with storage_errors(f"{self.uri}/{path}"), contextlib.suppress(FileNotFoundError):
+        place = f"{self.uri}/{path}"
+        with storage_errors(place), self.answers(), contextlib.suppress(FileNotFoundError):
             filesystem.delete_dir(f"{root}/{path}")
 
 
-_SHOWN = ("region", "scheme", "endpoint_override", "allow_bucket_creation")
-"""Parts of an address's query that are no secrets."""
+@lru_cache(maxsize=64)
+def _opened(address: str) -> tuple[pafs.FileSystem, str]:
+    """The file system of a store and the path on it. S3 is asked to put a small object whole by one
+    request, so that a process that is killed leaves no unfinished upload.
+    """
+    import pyarrow.fs as pafs
 
-
-def masked(address: str) -> str:
-    """An address without what opens it: user and password, keys and tokens in its query."""
-    scheme, separator, rest = address.partition("://")
-    if not separator:
-        return address
-    place, mark, query = rest.partition("?")
-    user, at, path = place.rpartition("@")
-    container = scheme.startswith("abfs") and ":" not in user  # container@account
-    if at and not container and (":" in user or "/" not in user):  # else part of a path's name
-        place = f"***@{path}"
-    pairs = (part.partition("=") for part in query.split("&"))
-    kept = [f"{key}={value if key in _SHOWN else '***'}" for key, _, value in pairs]
-    return f"{scheme}://{place}" + (mark + "&".join(kept) if mark else "")
-
-
-def _without(address: str, error: Exception) -> str:
-    """What was raised, the address and its parts masked."""
-    text = " ".join(str(error).split())
-    rest = address.partition("://")[2]
-    place, _, query = rest.partition("?")
-    user = place.rpartition("@")[0]
-    values = (part.partition("=")[::2] for part in query.split("&"))
-    secrets = [address, rest, user, *user.split(":"), *(v for k, v in values if k not in _SHOWN)]
-    for secret in sorted({*secrets, *map(unquote, secrets)}, key=len, reverse=True):
-        if secret:
-            text = text.replace(secret, "***")
-    return text
+    if address.startswith("s3://") and "allow_delayed_open" not in address:
+        address += f"{'&' if '?' in address else '?'}allow_delayed_open=true"
+    filesystem, path = pafs.FileSystem.from_uri(address)
+    return filesystem, path
 
 
 TEMPORARY = ".tmp"

@@ -402,5 +402,5 @@ def test_places_that_cannot_be_written(tmp_path: Path) -> None:
         Folder(str(tmp_path / "file")).write("x/y", b"1")
     with pytest.raises(InputError, match="is a file, not a folder"):
         Folder(str(tmp_path / "file")).files()
-    with pytest.raises(InputError, match=r"^nowhere://x: cannot be read"):
+    with pytest.raises(InputError, match=r"^nowhere://x: is no address that can be opened"):
         Folder("nowhere://x").files()

@@ -25,6 +25,7 @@ from depara_bench.job import Job, JobFile, load_job
 from depara_bench.loaders.taskonomy import Encoder
 from depara_bench.preprocess import to_input
 from depara_bench.probes import load_probes_job, run_probes
+from depara_bench.storage import Folder
 from depara_bench.terminal import Terminal
 from depara_bench.zoo import InputSpec, TaskonomySpec, load_zoo
 
@@ -463,6 +464,6 @@ def test_every_probe_set_has_its_own_lambda(
     for part in ("compare_run", "report_run", "read_table"):
         monkeypatch.setattr(f"depara_bench.probes.{part}", lambda *_, **__: None)
     with pytest.raises(Enough):
-        run_probes(file, str(tmp_path / "out"), LocalEngine(), Terminal(quiet=True))
+        run_probes(file, Folder(str(tmp_path / "out")), LocalEngine(), Terminal(quiet=True))
     assert [job.lambda_ for job in jobs] == [0.25, 0.03, 0.25]
     assert {job.preset for job in jobs} == {"cvpr-2020"}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
+from depara_bench.addresses import scrubbed
 from depara_bench.errors import InputError, without_model
 from depara_bench.terminal import Terminal
 
@@ -74,8 +75,9 @@ def exit_for(record: dict[str, Any]) -> None:
 
 
 def complain(text: str) -> None:
-    """One line on stderr."""
-    Terminal().err.print(Text(f"depara-bench: {' '.join(text.split())}"), soft_wrap=True)
+    """One line on stderr, in which no address tells its user and password."""
+    line = scrubbed(" ".join(text.split()))
+    Terminal().err.print(Text(f"depara-bench: {line}"), soft_wrap=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -199,7 +199,7 @@ def probes(
     file = load_probes_job(job, set_ or ())
     folder = run_folder(out, file.job.name)
     with start_engine(engine, address, wait_for_nodes, terminal) as opened:
-        found, record = run_probes(file, folder.address, opened, terminal)
+        found, record = run_probes(file, folder, opened, terminal)
     if not quiet:
         rows = found[found["metric"] == "spearman"]
         table = Table("Spearman", *file.job.probes, box=None, header_style="bold")
