@@ -83,7 +83,8 @@ class _StateSpec(_Spec):
     @model_serializer(mode="wrap")
     def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         content: dict[str, Any] = handler(self)
-        unset = [field for field in ("key", "strip") if content.get(field, ...) is None]
+        later = ("key", "strip", "transform_input")
+        unset = [field for field in later if content.get(field, ...) is None]
         return {field: value for field, value in content.items() if field not in unset}
 
 
@@ -137,10 +138,6 @@ class TorchvisionSpec(_LibrarySpec):
     loader: Literal["torchvision"]
     classes: int = Field(default=1000, ge=1, le=MOST_CLASSES)
     transform_input: bool | None = None
-
-    @model_serializer(mode="wrap")
-    def _as_before_there_was_a_choice(self, fields: SerializerFunctionWrapHandler) -> Any:
-        return {k: v for k, v in fields(self).items() if k != "transform_input" or v is not None}
 
 
 class TimmSpec(_LibrarySpec):
