@@ -78,6 +78,6 @@ def ray_session() -> Iterator[None]:
     ray = pytest.importorskip("ray")
     import depara_bench.engine.ray  # noqa: F401 - sets Ray's switches before it starts
 
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
