@@ -4,7 +4,7 @@
 
 Each trial begins a run of a small job, does one thing to it, and gives the same command again until
 it ends well. Its tables must then be those of an undisturbed run to the bit, with no process, no
-temporary file and no unfinished upload left over.
+temporary file and no lock of a store left over.
 """
 
 from __future__ import annotations

@@ -244,7 +244,10 @@ def _opened(address: str) -> tuple[pafs.FileSystem, str]:
     import pyarrow.fs as pafs
 
     if address.startswith("s3://") and "allow_delayed_open" not in address:
-        address += f"{'&' if '?' in address else '?'}allow_delayed_open=true"
+        whole = f"{address}{'&' if '?' in address else '?'}allow_delayed_open=true"
+        with contextlib.suppress(ValueError):  # a mistake in it, or a client that knows no such
+            filesystem, path = pafs.FileSystem.from_uri(whole)
+            return filesystem, path
     filesystem, path = pafs.FileSystem.from_uri(address)
     return filesystem, path
 
