@@ -44,7 +44,7 @@ from depara_bench.shards import Origin, check_origin, fingerprint, shard_path
 from depara_bench.storage import Folder
 from depara_bench.tables import encode
 from depara_bench.terminal import Terminal
-from depara_bench.worker import Extractor, ModelBlock, Shared, file_hash
+from depara_bench.worker import UNSEEN, Extractor, ModelBlock, Shared, file_hash
 from depara_bench.zoo import RUNS_CODE, AnySpec
 
 # More models than this are checked by the engine's workers; fewer are done before an engine starts.
@@ -146,7 +146,7 @@ def extract_stage(
     def models() -> str:
         return f"{sum(not blocks for blocks in left.values())} of {len(left)} models"
 
-    with terminal.progress("extract", total, "images", models) as advance:
+    with terminal.progress("extract", total, "images", models) as advance, _stopped(record):
         for outcome in engine.run(Extractor, shared, tasks, plan.resources):
             left[outcome.task.group] -= 1
             advance(len(blocks[outcome.task.payload.block]))
@@ -155,6 +155,19 @@ def extract_stage(
             else:
                 failures.setdefault(outcome.task.group, outcome.error)
     record["failures"] += [{"model": name, "error": error} for name, error in failures.items()]
+
+
+@contextmanager
+def _stopped(record: Record) -> Iterator[None]:
+    """What a worker found that the user has to mend is an error of the run, as its work has begun;
+    but where no machine could begin, as it does not see the files, nothing has.
+    """
+    try:
+        yield
+    except StopError as error:
+        if UNSEEN in str(error) and not record["shards"]["computed"]:
+            raise InputError(str(error)) from error
+        raise RunError(str(error)) from error
 
 
 def check_shards(folder: Folder, record: Mapping[str, Any], terminal: Terminal) -> None:
@@ -325,7 +338,7 @@ def run_extraction(plan: Plan, engine: Engine, terminal: Terminal) -> Record:
             keep_labels(plan, record)
     records.write_record(plan.folder, record)
     # An engine that cannot start is input; a worker that calls for a stop (a full disk) has begun.
-    with stage(record, "extract", terminal), begun(StopError):
+    with stage(record, "extract", terminal):
         extract_stage(plan, missing, engine, record, terminal)
     return record
 

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+UNSEEN = "of the cluster does not see"
+
+
 def file_hash(content: bytes | None) -> str:
     """SHA-256 of what a file holds; "" where there is none."""
     return "" if content is None else hashlib.sha256(content).hexdigest()
@@ -122,8 +125,8 @@ class Extractor:
                 lacks = f"the weights {spec.weights} of model '{spec.name}'"
         if lacks is not None:
             raise InputError(
-                f"machine '{socket.gethostname()}' of the cluster does not see {lacks}; put run"
-                f" folder, manifest and weights on storage that all machines share, under one path"
+                f"machine '{socket.gethostname()}' {UNSEEN} {lacks}; put run folder, manifest and"
+                f" weights on storage that all machines share, under one path"
             )
 
     def _load(self, work: ModelBlock) -> nn.Module:
