@@ -68,7 +68,8 @@ def test_auxiliary_heads_may_be_missing(tmp_path: Path) -> None:
     body = {name: t for name, t in own.state_dict().items() if not name.startswith("aux")}
     save_file(body, tmp_path / "w.safetensors")
     x = images(64)
-    whole = load(tmp_path, "torchvision", "googlenet", 64, weights="w.safetensors", classes=3)
+    fields = {"weights": "w.safetensors", "classes": 3, "transform_input": False}
+    whole = load(tmp_path, "torchvision", "googlenet", 64, **fields)
     assert torch.equal(whole(x), own(x))
 
 
