@@ -108,12 +108,15 @@ class Transfer:
 
 @dataclass(frozen=True)
 class Shared:
-    """What every measuring worker knows."""
+    """What every measuring worker knows. threads: that a network computes with, on every engine
+    alike: of another number, sums are added otherwise, and training amplifies that.
+    """
 
     job: MeasureJob
     work: Path
     zoo: Path
     tasks: tuple[str, ...]
+    threads: int
 
 
 def transfers(job: MeasureJob, targets: Sequence[str], sources: Sequence[str]) -> list[Transfer]:
@@ -173,7 +176,7 @@ def measure(
                 list(TASKS),
                 lambda done, total: advance("scenes", done, total),
             )
-        shared = Shared(job, place, zoo.resolve(), tuple(sources))
+        shared = Shared(job, place, zoo.resolve(), tuple(sources), resources.cpus)
         names = [name for name in (*sources, RANDOM) if not _representation(place, name).is_file()]
         encode = [Task(name, name, name) for name in names]
         _run(engine, Representer, shared, encode, resources, advance, "encode")
@@ -215,7 +218,7 @@ class Representer:
 
     def __call__(self, source: str) -> None:
         """Write the representations of one source, float32, training scenes first."""
-        torch.set_num_threads(self.slot.threads)
+        torch.set_num_threads(self.shared.threads)
         job = self.shared.job
         if source == RANDOM:
             encoder: torch.nn.Module = random_encoder(seed=0)
@@ -239,7 +242,7 @@ class Transferrer:
 
     def __call__(self, transfer: Transfer) -> None:
         """Train, and write the loss on each held-out scene."""
-        torch.set_num_threads(self.slot.threads)
+        torch.set_num_threads(self.shared.threads)
         job, count = self.shared.job, self.shared.job.sizes[transfer.size]
         train_labels, test_labels = self._read_labels(transfer.target)
         if transfer.source == SCRATCH:
