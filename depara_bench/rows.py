@@ -54,10 +54,10 @@ def _alone(trial: Trial, inputs: Tensor) -> Extracted:
     """Both images, each in a batch of its own."""
     try:
         parts = [trial.run(inputs[row : row + 1]) for row in range(len(inputs))]
-    except (InputError, RunError):
+    except RunError:
         raise
     except Exception as error:  # foreign code; it took two images at once
-        cause = " ".join(str(error).split())[:200]
+        cause = " ".join(str(error.__cause__ or error).split())[:200]
         raise InputError(
             f"model '{trial.spec.name}': takes two images and not one alone ({cause});"
             f" {_by_company()}"
